@@ -1,0 +1,524 @@
+"""What a layer is: its dimensions, when they are legal, how large its output is, and its defining equation.
+
+A layer is a frozen description with ``torch.nn``'s signature.  Each dimension is an integer or a size symbol, so the
+same description states a layer at a shape and the theorem about all shapes.  ``layer.on(x, ...)`` puts it on an input
+tensor and gives an ``Applied``: the output as a *defined* tensor, and the facts under which the definition makes sense.
+
+Legality is written once, as the ``Condition`` list of a layer: guards with the argument they are about.  Evaluated at
+numbers they are the errors a user reads; left symbolic they are the facts that theorems assume.
+
+What deep learning calls convolution is cross-correlation: ``Z[i] = Sum_a W[a] X[i s + a d - p]``, the kernel not
+flipped (d2l 7.2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar, Union
+
+from derive.indices import Guard, Index, IndexLike, at_least, equal, index, symbol, var, variables
+from derive.terms import Apply, Expr, Tensor, define, shift_factors, tensor, term
+
+Dim = Union[int, Index]
+Dims = Union[Dim, tuple[Dim, ...]]
+
+
+class LayerError(ValueError):
+    """A layer or a shape that is not legal; the text names the argument, its value and the nearest legal one."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of legality: the argument it is about, the guard, and the same in words."""
+
+    argument: str
+    guard: Guard
+    words: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One spatial axis of a sliding window: input size, kernel, stride, dilation, zeros before and after it.
+
+    ``output`` is the number of window positions (d2l 7.3, with the dilation of PyTorch's documentation).
+    """
+
+    size: Index
+    kernel: Index
+    stride: Index
+    dilation: Index
+    before: Index
+    after: Index
+    output: Index
+    axis: int = 0
+
+    @property
+    def extent(self) -> Index:
+        """How many input cells one window spans: ``d (k - 1) + 1``."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def last(self) -> Index:
+        """``L = n + pl + pr - d (k - 1) - 1``: the last position at which a window of stride 1 still fits."""
+        return self.size + self.before + self.after - self.extent
+
+    def read(self, i: Index, a: Index) -> Index:
+        """The input cell under kernel cell ``a`` at output position ``i``: ``i s + a d - p``."""
+        return i * self.stride + a * self.dilation - self.before
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """When the axis is legal; the last two say that ``output`` is the number of window positions."""
+        padded = (self.size + self.before + self.after).text
+        short = f"the padded input ({padded}) has to hold one window of d*(k-1)+1 = {self.extent.text} cells"
+        least = (self.extent - self.before - self.after).text
+        return (
+            Condition("input", at_least(self.size, 1), "a spatial size is at least 1"),
+            Condition("kernel_size", at_least(self.kernel, 1), "a kernel has at least one cell", "kernel_size=1"),
+            Condition("stride", at_least(self.stride, 1), "a stride is at least 1", "stride=1"),
+            Condition("dilation", at_least(self.dilation, 1), "a dilation is at least 1", "dilation=1"),
+            Condition("padding", at_least(self.before, 0), "a padding is at least 0", "padding=0"),
+            Condition("padding", at_least(self.after, 0), "a padding is at least 0", "padding=0"),
+            Condition("input", at_least(self.last, 0), short, f"a size of {least} on that axis"),
+            Condition("output", at_least(self.output, 1), "there is at least one window position"),
+            Condition("output", at_least(self.last, self.stride * (self.output - 1)), "the last window fits"),
+            Condition("output", at_least(self.stride * self.output - 1, self.last), "no further window fits"),
+        )
+
+
+def window(size: Dim, kernel: Dim, stride: Dim, dilation: Dim, before: Dim, after: Dim, axis: int = 0) -> Window:
+    """A window with its output size: a number where all sizes are numbers, else the symbol ``o`` and the axis."""
+    parts = [index(e) for e in (size, kernel, stride, dilation, before, after)]
+    n, k, s, d, pl, pr = parts
+    numbers = [e.constant for e in parts]
+    output = symbol(f"o{axis}")
+    if None not in numbers:
+        last = (n + pl + pr - d * (k - 1) - 1).constant or 0
+        output = index(max(0, last // max(s.constant or 1, 1) + 1))
+    return Window(n, k, s, d, pl, pr, output, axis)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A layer on an input: its output as a defined tensor, its parameters, and the conditions of legality."""
+
+    layer: Layer
+    x: Tensor
+    y: Tensor
+    parameters: Mapping[str, Tensor]
+    conditions: tuple[Condition, ...]
+    windows: tuple[Window, ...] = ()
+
+    @property
+    def facts(self) -> tuple[Guard, ...]:
+        """The guards of the conditions."""
+        return tuple(c.guard for c in self.conditions)
+
+
+def check(owner: object, conditions: Sequence[Condition]) -> None:
+    """Raise LayerError for the first condition between numbers that is false."""
+    for c in conditions:
+        if any(e.constant is None for e in c.guard.indices()) or c.guard.holds({}):
+            continue
+        mend = f"; the nearest legal choice is {c.mend}" if c.mend else ""
+        raise LayerError(f"{owner}: {c.argument} is not legal: {c.words}, but {c.guard.text} is false{mend}")
+
+
+def _dims(value: Dims, axes: int, argument: str) -> tuple[Dim, ...]:
+    """An integer for every axis, or one each."""
+    dims = value if isinstance(value, tuple) else (value,) * axes
+    if len(dims) != axes:
+        raise LayerError(f"{argument}={value!r}: {axes} numbers are needed, one an axis, or a single one for all")
+    for d in dims:
+        if isinstance(d, bool) or not isinstance(d, (int, Index)):
+            raise LayerError(f"{argument}={value!r}: a dimension is an integer or a size symbol, not {d!r}")
+    return dims
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What every layer can be asked; shapes are (batch, channels, spatial axes...)."""
+
+    def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
+        """The shapes of the parameters, named as ``torch.nn`` names them."""
+        return {}
+
+    def on(self, x: Tensor, name: str = "Y", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """The layer on an input tensor, its output called ``name``.  Raises LayerError where numbers are illegal."""
+        raise LayerError(f"{self} has no defining equation")
+
+    def parameters(self, suffix: str = "") -> dict[str, Tensor]:
+        """Free tensors for the parameters: W for the weight, u for the bias."""
+        letters = {"weight": "W", "bias": "u"}
+        return {key: tensor(letters[key] + suffix, *shape) for key, shape in self.parameter_shapes().items()}
+
+    def output_shape(self, input_shape: Sequence[Dim]) -> tuple[Index, ...]:
+        """The shape of the output.  Raises LayerError where the shape is not legal."""
+        return tuple(hi for _, hi in self.on(tensor("X", *input_shape)).y.box)
+
+    def _shape(self, x: Tensor, rank: int) -> tuple[Index, ...]:
+        if x.rank != rank:
+            raise LayerError(f"{self}: the input has {x.rank} axes, {rank} are needed")
+        return tuple(hi for _, hi in x.box)
+
+
+def _batch(n: Index) -> Condition:
+    return Condition("input", at_least(n, 0), "a batch size is at least 0")
+
+
+def _positive(argument: str, value: Dim) -> Condition:
+    return Condition(argument, at_least(index(value), 1), f"{argument} is at least 1", f"{argument}=1")
+
+
+def _same(argument: str, wanted: Dim, found: Index, words: str) -> tuple[Condition, Condition]:
+    w = index(wanted)
+    mend = f"{argument}={found.text}"
+    return Condition(argument, at_least(w, found), words, mend), Condition(argument, at_least(found, w), words, mend)
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """Cross-correlation over any number of spatial axes, with stride, padding and dilation (d2l 7.2 to 7.4)."""
+
+    axes: ClassVar[int] = 0
+    in_channels: Dim
+    out_channels: Dim
+    kernel_size: Dims
+    stride: Dims = field(default=1, kw_only=False)
+    padding: Dims = 0
+    dilation: Dims = 1
+    groups: int = 1
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_size", "stride", "padding", "dilation"):
+            object.__setattr__(self, name, _dims(getattr(self, name), self.axes, name))
+        if self.groups != 1:
+            raise LayerError(f"groups={self.groups}: grouped convolutions are not derived here; the legal value is 1")
+        check(self, self._own_conditions())
+
+    def _own_conditions(self) -> tuple[Condition, ...]:
+        channels = (_positive("in_channels", self.in_channels), _positive("out_channels", self.out_channels))
+        per_axis = [window(1, *w, *_both(p)).conditions()[1:6] for w, p in self._settings()]
+        return channels + tuple(c for conditions in per_axis for c in conditions)
+
+    def _settings(self) -> list[tuple[tuple[Dim, Dim, Dim], Dim]]:
+        """Kernel, stride and dilation of each axis, with its padding."""
+        parts = [getattr(self, name) for name in ("kernel_size", "stride", "dilation", "padding")]
+        return [((k, s, d), p) for k, s, d, p in zip(*parts, strict=True)]
+
+    def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
+        """weight (O, C, k...), bias (O,)."""
+        kernel = tuple(w[0] for w, _ in self._settings())
+        shapes: dict[str, tuple[Dim, ...]] = {"weight": (self.out_channels, self.in_channels, *kernel)}
+        return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
+
+    def windows(self, spatial: Sequence[Dim]) -> tuple[Window, ...]:
+        """One window an axis."""
+        pairs = zip(spatial, self._settings(), strict=True)
+        return tuple(window(n, *w, *_both(p), axis=axis) for axis, (n, (w, p)) in enumerate(pairs))
+
+    def on(self, x: Tensor, name: str = "Z", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """``Z[b,n,i...] = u[n] + Sum_{c,a...} W[n,c,a...] X[b,c, i s + a d - p, ...]``."""
+        n, c, *spatial = self._shape(x, 2 + self.axes)
+        windows = self.windows(spatial)
+        channels = _same("in_channels", self.in_channels, c, "in_channels is the number of channels of the input")
+        conditions = (_batch(n), *self._own_conditions()[:2], *channels)
+        conditions += tuple(k for w in windows for k in w.conditions())
+        check(self, conditions)
+        given = self.parameters() if parameters is None else parameters
+        outputs = [w.output for w in windows]
+        y = define(name, [n, self.out_channels, *outputs], self._equation(x, windows, given))
+        return Applied(self, x, y, given, conditions, windows)
+
+    def _equation(self, x: Tensor, windows: Sequence[Window], given: Mapping[str, Tensor]) -> Expr:
+        depth = 2 + self.axes
+        batch, channel, *at = variables(0, depth)
+        c, *offsets = variables(depth, 1 + self.axes)
+        cells = [w.read(i, a) for w, i, a in zip(windows, at, offsets, strict=True)]
+        weight = given["weight"]
+        body = term(depth, weight[(channel, c, *offsets)], x[(batch, c, *cells)], over=weight.box[1:])
+        return body + term(depth, given["bias"][channel]) if self.bias else body
+
+
+def _both(padding: Dim) -> tuple[Dim, Dim]:
+    return padding, padding
+
+
+@dataclass(frozen=True)
+class Conv1d(Conv):
+    """A convolution over one spatial axis."""
+
+    axes: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Conv2d(Conv):
+    """A convolution over two spatial axes.
+
+    >>> Conv2d(1, 6, 5, padding=2).output_shape((8, 1, 28, 28))
+    (8, 6, 28, 28)
+    >>> Conv2d(1, 6, 5).output_shape((8, 1, 4, 28))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    derive.layers.LayerError: ...the padded input (4) has to hold one window of d*(k-1)+1 = 5 cells...
+    """
+
+    axes: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class Conv3d(Conv):
+    """A convolution over three spatial axes."""
+
+    axes: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
+class AvgPool(Layer):
+    """The mean over windows without padding (d2l 7.5); ``stride`` is the kernel size unless given."""
+
+    axes: ClassVar[int] = 0
+    kernel_size: Dims
+    stride: Dims | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel_size", _dims(self.kernel_size, self.axes, "kernel_size"))
+        stride = self.kernel_size if self.stride is None else _dims(self.stride, self.axes, "stride")
+        object.__setattr__(self, "stride", stride)
+        for k in self.kernel_size if isinstance(self.kernel_size, tuple) else ():
+            if not isinstance(k, int):
+                raise LayerError(f"kernel_size={k}: the divisor 1/k is a rational number, so k has to be one")
+        check(self, [c for w in self._windows([1] * self.axes) for c in w.conditions()[1:6]])
+
+    def _windows(self, spatial: Sequence[Dim]) -> tuple[Window, ...]:
+        pairs = zip(spatial, _tuple(self.kernel_size), _tuple(self.stride), strict=True)
+        return tuple(window(n, k, s, 1, 0, 0, axis) for axis, (n, k, s) in enumerate(pairs))
+
+    def on(self, x: Tensor, name: str = "P", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """``P[b,n,i...] = 1/(k...) Sum_{a...} X[b,n, i s + a, ...]``."""
+        n, c, *spatial = self._shape(x, 2 + self.axes)
+        windows = self._windows(spatial)
+        conditions = (_batch(n), _positive("channels", c), *(k for w in windows for k in w.conditions()))
+        check(self, conditions)
+        depth = 2 + self.axes
+        batch, channel, *at = variables(0, depth)
+        offsets = variables(depth, self.axes)
+        cells = [w.read(i, a) for w, i, a in zip(windows, at, offsets, strict=True)]
+        share = Fraction(1)
+        for w in windows:
+            share /= w.kernel.constant or 1
+        over = [(index(0), w.kernel) for w in windows]
+        body = term(depth, x[(batch, channel, *cells)], over=over, coefficient=share)
+        return Applied(self, x, define(name, [n, c, *(w.output for w in windows)], body), {}, conditions, windows)
+
+
+def _tuple(dims: Dims | None) -> tuple[Dim, ...]:
+    return dims if isinstance(dims, tuple) else (dims or 1,)
+
+
+@dataclass(frozen=True)
+class AvgPool1d(AvgPool):
+    """Average pooling over one spatial axis."""
+
+    axes: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class AvgPool2d(AvgPool):
+    """Average pooling over two spatial axes.
+
+    >>> AvgPool2d(2).output_shape((8, 6, 28, 28))
+    (8, 6, 14, 14)
+    """
+
+    axes: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class AvgPool3d(AvgPool):
+    """Average pooling over three spatial axes."""
+
+    axes: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """A scalar function of every element, for any shape."""
+
+    function: ClassVar[str] = ""
+
+    def on(self, x: Tensor, name: str = "A", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """``A[...] = f(X[...])``."""
+        at = variables(0, x.rank)
+        body = term(x.rank, Apply(self.function, term(x.rank, x[at])))
+        return Applied(self, x, define(name, x.box, body), {}, (_batch(x.box[0][1]),) if x.box else ())
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    function: ClassVar[str] = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    function: ClassVar[str] = "tanh"
+
+
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """max(x, 0); its derivative at 0 is 0 by convention, as in the frameworks."""
+
+    function: ClassVar[str] = "relu"
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """(batch, C, H, ...) to (batch, C*H*...), in row-major order: ``F[b, (c H + i) W + j] = X[b, c, i, j]``."""
+
+    def on(self, x: Tensor, name: str = "F", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """Defined affinely: ``F[b,k] = Sum_{c,i,j} [k == (c H + i) W + j] X[b,c,i,j]``."""
+        if x.rank < 2:
+            raise LayerError(f"{self}: the input has {x.rank} axes, at least 2 are needed")
+        batch, k = variables(0, 2)
+        inner = variables(2, x.rank - 1)
+        total, flat = index(1), index(0)
+        for v, (_, hi) in zip(inner, x.box[1:], strict=True):
+            flat, total = flat * hi + v, total * hi
+        body = term(2, x[(batch, *inner)], over=x.box[1:], guards=[equal(k, flat)])
+        sizes = tuple(_positive("input", hi) for _, hi in x.box[1:])
+        return Applied(self, x, define(name, [x.box[0][1], total], body), {}, (_batch(x.box[0][1]), *sizes))
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """``Z[b,n] = u[n] + Sum_k W[n,k] X[b,k]``.
+
+    >>> Linear(400, 120).output_shape((8, 400))
+    (8, 120)
+    """
+
+    in_features: Dim
+    out_features: Dim
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        check(self, self._own_conditions())
+
+    def _own_conditions(self) -> tuple[Condition, Condition]:
+        return _positive("in_features", self.in_features), _positive("out_features", self.out_features)
+
+    def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
+        """weight (out, in), bias (out,)."""
+        shapes: dict[str, tuple[Dim, ...]] = {"weight": (self.out_features, self.in_features)}
+        return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
+
+    def on(self, x: Tensor, name: str = "Z", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """See the class."""
+        n, k = self._shape(x, 2)
+        inputs = _same("in_features", self.in_features, k, "in_features is the last size of the input")
+        conditions = (_batch(n), *self._own_conditions(), *inputs)
+        check(self, conditions)
+        given = self.parameters() if parameters is None else parameters
+        body = term(2, given["weight"][var(1), var(2)], x[var(0), var(2)], over=[(index(0), k)])
+        if self.bias:
+            body = body + term(2, given["bias"][var(1)])
+        return Applied(self, x, define(name, [n, self.out_features], body), given, conditions)
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss(Layer):
+    """Mean over the batch of ``log Sum_n exp z[b,n] - Sum_n T[b,n] z[b,n]``, for targets T whose rows sum to one."""
+
+    def on(self, x: Tensor, name: str = "L", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """The loss as a defined number; ``parameters["target"]`` is T, a free tensor of the shape of x by default."""
+        n, k = self._shape(x, 2)
+        conditions = (_batch(n), _positive("classes", k))
+        check(self, conditions)
+        given = {"target": tensor("T", n, k)} if parameters is None else dict(parameters)
+        batch, cls = (index(0), n), (index(0), k)
+        share = Apply("recip", term(0, over=[batch]))
+        total = Apply("log", term(1, Apply("exp", term(2, x[var(0), var(1)])), over=[cls]))
+        body = term(0, total, _under(share, 1), over=[batch])
+        hit = term(0, given["target"][var(0), var(1)], x[var(0), var(1)], _under(share, 2), over=[batch, cls])
+        return Applied(self, x, define(name, [], body - hit), given, conditions)
+
+
+def _under(f: Apply, depth: int) -> Apply:
+    """A factor of scope 0 in the scope of ``depth`` variables."""
+    (moved,) = shift_factors([f], 0, depth)
+    assert isinstance(moved, Apply)
+    return moved
+
+
+@dataclass(frozen=True, init=False)
+class Sequential(Layer):
+    """Layers one after another."""
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers: Layer) -> None:
+        object.__setattr__(self, "layers", tuple(layers))
+
+    def chain(self, x: Tensor) -> tuple[Applied, ...]:
+        """Every layer on the output of the one before; names carry the layer's number, as ``torch`` numbers them."""
+        applied: list[Applied] = []
+        for k, layer in enumerate(self.layers):
+            step = layer.on(x, f"Y{k}", layer.parameters(str(k)))
+            applied.append(step)
+            x = step.y
+        return tuple(applied)
+
+    def on(self, x: Tensor, name: str = "Y", parameters: Mapping[str, Tensor] | None = None) -> Applied:
+        """The composition, by definitions one inside the other."""
+        steps = self.chain(x)
+        if not steps:
+            raise LayerError("Sequential(): at least one layer is needed")
+        given = {f"{k}.{key}": t for k, step in enumerate(steps) for key, t in step.parameters.items()}
+        return Applied(self, x, steps[-1].y, given, tuple(c for step in steps for c in step.conditions))
+
+    def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
+        """Named ``0.weight`` and so on, as in torch's ``state_dict``."""
+        return {
+            f"{k}.{key}": shape
+            for k, layer in enumerate(self.layers)
+            for key, shape in layer.parameter_shapes().items()
+        }
+
+
+def lenet() -> Sequential:
+    """The LeNet of d2l 7.6: sigmoids, average pooling, 28x28 images of one channel, ten classes.
+
+    >>> lenet().output_shape((1, 1, 28, 28))
+    (1, 10)
+    """
+    return Sequential(
+        Conv2d(1, 6, 5, padding=2), Sigmoid(), AvgPool2d(2),
+        Conv2d(6, 16, 5), Sigmoid(), AvgPool2d(2),
+        Flatten(),
+        Linear(400, 120), Sigmoid(),
+        Linear(120, 84), Sigmoid(),
+        Linear(84, 10),
+    )  # fmt: skip
+
+
+def symbolic(kind: type[Conv], suffix: str = "") -> tuple[Conv, tuple[Index, ...]]:
+    """A convolution with every dimension a symbol, each axis with its own, and its input shape."""
+
+    def names(letter: str) -> tuple[Dim, ...]:
+        return tuple(symbol(f"{letter}{axis}{suffix}") for axis in range(kind.axes))
+
+    layer = kind(symbol("C"), symbol("M"), names("k"), names("s"), names("p"), names("d"))
+    shape: list[IndexLike] = [symbol("N"), symbol("C"), *names("n")]
+    return layer, tuple(index(e) for e in shape)
+
+
+__all__ = [
+    "Applied", "AvgPool1d", "AvgPool2d", "AvgPool3d", "Condition", "Conv1d", "Conv2d", "Conv3d", "CrossEntropyLoss",
+    "Flatten", "Layer", "LayerError", "Linear", "ReLU", "Sequential", "Sigmoid", "Tanh", "Window", "lenet", "symbolic",
+]  # fmt: skip
