@@ -410,7 +410,7 @@ def _targets_in(t: Tensor) -> set[Tensor]:
 
 
 def chain(loss: Expr, cotangent: str, product: Theorem, *, facts: Iterable[Guard]) -> Theorem:
-    """The derivative of a loss by X, for a loss that depends on X through Y only, from the product of Y and a cotangent.
+    """The derivative of a loss by X, for a loss that depends on X through Y only, from the product of G and Y.
 
     ``product`` is ``d(Sum_i G[i] Y[i]) / dX[h] = g`` for a free tensor G and a tensor Y that is defined from X.  The
     conclusion is ``d loss / dX[h] = g`` with G now *defined* as ``d loss / dY`` and called ``cotangent``.
@@ -453,9 +453,9 @@ def _vector_jacobian(product: Theorem) -> tuple[Tensor, Tensor, Tensor]:
         raise Refused(shape)
     reads = [f for m in d.expr.monomials for f in m.factors if isinstance(f, Read)]
     for g, y in ((a, b) for a in reads for b in reads):
-        if g.tensor.body is None and y.tensor.body is not None:
-            if lhs == vector_jacobian(g.tensor, y.tensor, d.tensor):
-                return g.tensor, y.tensor, d.tensor
+        fits = g.tensor.body is None and y.tensor.body is not None
+        if fits and lhs == vector_jacobian(g.tensor, y.tensor, d.tensor):
+            return g.tensor, y.tensor, d.tensor
     raise Refused(shape)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from derive import kernel
-from derive.indices import Guard, NonNegative, Zero, index, var
+from derive.indices import Guard, Index, NonNegative, Zero, index, var
 from derive.kernel import Theorem, Where
 from derive.rules import Contract, Differentiate, Place, Reguard, Reindex, Unfold
 from derive.solver import ask, question
