@@ -4,8 +4,8 @@ A layer is a frozen description with ``torch.nn``'s signature.  Each dimension i
 same description states a layer at a shape and the theorem about all shapes.  ``layer.on(x, ...)`` puts it on an input
 tensor and gives an ``Applied``: the output as a *defined* tensor, and the facts under which the definition makes sense.
 
-Legality is written once, as the ``Condition`` list of a layer: guards with the argument they are about.  Evaluated at
-numbers they are the errors a user reads; left symbolic they are the facts that theorems assume.
+Legality is written once, as the ``Condition`` list of a layer (``derive.legality``): at numbers it gives the errors a
+user reads, left symbolic it is the facts that theorems assume.
 
 What deep learning calls convolution is cross-correlation: ``Z[i] = Sum_a W[a] X[i s + a d - p]``, the kernel not
 flipped (d2l 7.2.1).
@@ -16,89 +16,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar, Union
+from typing import ClassVar
 
-from derive.indices import Guard, Index, IndexLike, at_least, equal, index, symbol, var, variables
+from derive.indices import Guard, Index, IndexLike, equal, index, symbol, var, variables
+from derive.legality import (
+    Condition,
+    Dim,
+    Dims,
+    LayerError,
+    Window,
+    batch_size,
+    check,
+    dimension,
+    dimensions,
+    positive,
+    same,
+    window,
+)
 from derive.terms import Apply, Expr, Tensor, define, shift_factors, tensor, term
-
-Dim = Union[int, Index]
-Dims = Union[Dim, tuple[Dim, ...]]
-
-
-class LayerError(ValueError):
-    """A layer or a shape that is not legal; the text names the argument, its value and the nearest legal one."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One condition of legality: the argument it is about, the guard, and the same in words."""
-
-    argument: str
-    guard: Guard
-    words: str
-    mend: str = ""
-
-
-@dataclass(frozen=True)
-class Window:
-    """One spatial axis of a sliding window: input size, kernel, stride, dilation, zeros before and after it.
-
-    ``output`` is the number of window positions (d2l 7.3, with the dilation of PyTorch's documentation).
-    """
-
-    size: Index
-    kernel: Index
-    stride: Index
-    dilation: Index
-    before: Index
-    after: Index
-    output: Index
-    axis: int = 0
-
-    @property
-    def extent(self) -> Index:
-        """How many input cells one window spans: ``d (k - 1) + 1``."""
-        return self.dilation * (self.kernel - 1) + 1
-
-    @property
-    def last(self) -> Index:
-        """``L = n + pl + pr - d (k - 1) - 1``: the last position at which a window of stride 1 still fits."""
-        return self.size + self.before + self.after - self.extent
-
-    def read(self, i: Index, a: Index) -> Index:
-        """The input cell under kernel cell ``a`` at output position ``i``: ``i s + a d - p``."""
-        return i * self.stride + a * self.dilation - self.before
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """When the axis is legal; the last two say that ``output`` is the number of window positions."""
-        padded = (self.size + self.before + self.after).text
-        short = f"the padded input ({padded}) has to hold one window of d*(k-1)+1 = {self.extent.text} cells"
-        least = (self.extent - self.before - self.after).text
-        return (
-            Condition("input", at_least(self.size, 1), "a spatial size is at least 1"),
-            Condition("kernel_size", at_least(self.kernel, 1), "a kernel has at least one cell", "kernel_size=1"),
-            Condition("stride", at_least(self.stride, 1), "a stride is at least 1", "stride=1"),
-            Condition("dilation", at_least(self.dilation, 1), "a dilation is at least 1", "dilation=1"),
-            Condition("padding", at_least(self.before, 0), "a padding is at least 0", "padding=0"),
-            Condition("padding", at_least(self.after, 0), "a padding is at least 0", "padding=0"),
-            Condition("input", at_least(self.last, 0), short, f"a size of {least} on that axis"),
-            Condition("output", at_least(self.output, 1), "there is at least one window position"),
-            Condition("output", at_least(self.last, self.stride * (self.output - 1)), "the last window fits"),
-            Condition("output", at_least(self.stride * self.output - 1, self.last), "no further window fits"),
-        )
-
-
-def window(size: Dim, kernel: Dim, stride: Dim, dilation: Dim, before: Dim, after: Dim, axis: int = 0) -> Window:
-    """A window with its output size: a number where all sizes are numbers, else the symbol ``o`` and the axis."""
-    parts = [index(e) for e in (size, kernel, stride, dilation, before, after)]
-    n, k, s, d, pl, pr = parts
-    numbers = [e.constant for e in parts]
-    output = symbol(f"o{axis}")
-    if None not in numbers:
-        last = (n + pl + pr - d * (k - 1) - 1).constant or 0
-        output = index(max(0, last // max(s.constant or 1, 1) + 1))
-    return Window(n, k, s, d, pl, pr, output, axis)
-
 
 @dataclass(frozen=True)
 class Applied:
@@ -115,26 +50,6 @@ class Applied:
     def facts(self) -> tuple[Guard, ...]:
         """The guards of the conditions."""
         return tuple(c.guard for c in self.conditions)
-
-
-def check(owner: object, conditions: Sequence[Condition]) -> None:
-    """Raise LayerError for the first condition between numbers that is false."""
-    for c in conditions:
-        if any(e.constant is None for e in c.guard.indices()) or c.guard.holds({}):
-            continue
-        mend = f"; the nearest legal choice is {c.mend}" if c.mend else ""
-        raise LayerError(f"{owner}: {c.argument} is not legal: {c.words}, but {c.guard.text} is false{mend}")
-
-
-def _dims(value: Dims, axes: int, argument: str) -> tuple[Dim, ...]:
-    """An integer for every axis, or one each."""
-    dims = value if isinstance(value, tuple) else (value,) * axes
-    if len(dims) != axes:
-        raise LayerError(f"{argument}={value!r}: {axes} numbers are needed, one an axis, or a single one for all")
-    for d in dims:
-        if isinstance(d, bool) or not isinstance(d, (int, Index)):
-            raise LayerError(f"{argument}={value!r}: a dimension is an integer or a size symbol, not {d!r}")
-    return dims
 
 
 @dataclass(frozen=True)
@@ -162,20 +77,6 @@ class Layer:
         if x.rank != rank:
             raise LayerError(f"{self}: the input has {x.rank} axes, {rank} are needed")
         return tuple(hi for _, hi in x.box)
-
-
-def _batch(n: Index) -> Condition:
-    return Condition("input", at_least(n, 0), "a batch size is at least 0")
-
-
-def _positive(argument: str, value: Dim) -> Condition:
-    return Condition(argument, at_least(index(value), 1), f"{argument} is at least 1", f"{argument}=1")
-
-
-def _same(argument: str, wanted: Dim, found: Index, words: str) -> tuple[Condition, Condition]:
-    w = index(wanted)
-    mend = f"{argument}={found.text}"
-    return Condition(argument, at_least(w, found), words, mend), Condition(argument, at_least(found, w), words, mend)
 
 
 @dataclass(frozen=True)

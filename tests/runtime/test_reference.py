@@ -11,6 +11,7 @@ import ast
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,23 +144,20 @@ def test_convolution_gradients_are_its_adjoints(case: Case, direction: int) -> N
 
 
 def test_the_cases_hold_remainders_even_kernels_and_strides_unlike_dilations() -> None:
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
 
-    @settings(max_examples=100)
+    @settings(max_examples=200, derandomize=True)
     @given(CASES)
     def look(case: Case) -> None:
-        for axis in (case.rows, case.columns):
-            if axis.outputs > 1 and (axis.n + 2 * axis.p - axis.d * (axis.k - 1) - 1) % axis.s:
-                seen.add("remainder")
-            if axis.outputs > 1 and axis.k % 2 == 0 and axis.s != axis.d:
-                seen.add("even kernel, stride unlike dilation")
-            if axis.outputs == 0:
-                seen.add("no output")
-        if case.batch == 0:
-            seen.add("empty batch")
+        axis = case.rows
+        several = axis.outputs > 1 and case.columns.outputs > 0 and case.batch > 0
+        seen["remainder"] += several and (axis.n + 2 * axis.p - axis.d * (axis.k - 1) - 1) % axis.s > 0
+        seen["even kernel, dilated"] += several and axis.k % 2 == 0 and 1 < axis.d != axis.s
+        seen["no output"] += case.batch > 0 and axis.outputs == 0
+        seen["empty batch"] += case.batch == 0
 
     look()
-    assert seen == {"remainder", "even kernel, stride unlike dilation", "no output", "empty batch"}
+    assert min(seen.values()) >= 5, seen
 
 
 def test_convolution_is_cross_correlation() -> None:

@@ -1,0 +1,253 @@
+"""From a term to notation: the part that plain text, LaTeX and HTML have in common.
+
+A ``Notation`` walks over a term, names its variables on the way, and puts the pieces in the order a reader expects:
+terms without a sum first, positive before negative, brackets of guards right after the sum they restrict, reciprocals
+as denominators.  An expression comes out as *chunks*, pieces between which a line may be broken.  How a piece looks
+(a product, a sum, a bracket) is what the subclasses say.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import groupby
+
+from derive.indices import Atom, Guard, Index, Interval, Quotient, Sym, Var
+from derive.render.names import Namer, Scope
+from derive.render.relations import Relation, Side, Summand, interval_relations, relations, summands
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, Tensor, expression
+
+
+class Notation(ABC):
+    """Writes terms in one notation; ``namer`` chooses the names of variables."""
+
+    space = " "
+
+    def __init__(self, namer: Namer | None = None) -> None:
+        self.namer = namer or Namer()
+
+    # --- how the pieces look ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def name(self, name: str) -> str:
+        """A size symbol, a variable or a tensor."""
+
+    @abstractmethod
+    def product(self, parts: Sequence[str]) -> str:
+        """A product of atoms in an index."""
+
+    @abstractmethod
+    def power(self, base: str, exponent: int) -> str:
+        """A power."""
+
+    @abstractmethod
+    def floor(self, numerator: str, denominator: str) -> str:
+        """The floor of a quotient."""
+
+    @abstractmethod
+    def operator(self, operator: str) -> str:
+        """One of ``<=  <  >=  =  |``, with space around it."""
+
+    @abstractmethod
+    def bracket(self, condition: str) -> str:
+        """An Iverson bracket: 1 where the condition holds, else 0."""
+
+    @abstractmethod
+    def read(self, tensor: str, at: Sequence[str]) -> str:
+        """A tensor at an index."""
+
+    @abstractmethod
+    def sum(self, bounds: Sequence[tuple[str, str, str]], condition: str) -> str:
+        """A sum over variables: (name, lowest, highest value) of each, and all bounds as one condition."""
+
+    @abstractmethod
+    def maximum(self, condition: str, body: str) -> str:
+        """The largest value of the body under a condition."""
+
+    @abstractmethod
+    def apply(self, function: str, argument: str) -> str:
+        """A scalar function of an argument."""
+
+    @abstractmethod
+    def fraction(self, numerator: str, denominator: str, several: bool) -> str:
+        """A quotient of expressions; ``several`` says that the denominator is a sum."""
+
+    @abstractmethod
+    def derivative(self, expr: str, target: str, simple: bool) -> str:
+        """``d expr / d target``; ``simple`` says that expr is a single letter or read."""
+
+    @abstractmethod
+    def inline(self, formula: str) -> str:
+        """A formula within prose."""
+
+    @abstractmethod
+    def prose(self, text: str) -> str:
+        """Prose, with what is special in this notation escaped."""
+
+    # --- indices and guards -------------------------------------------------------------------------------------------
+
+    def index(self, e: Index, scope: Scope) -> str:
+        """An index."""
+        return self.side(summands(e), scope)
+
+    def side(self, side: Side, scope: Scope) -> str:
+        """A sum of terms of an index."""
+        text = ""
+        for k, s in enumerate(side):
+            sign = "-" if s.coefficient < 0 else "+" if k else ""
+            gap = " " if k else ""
+            text += f"{gap}{sign}{gap}{self._summand(s, scope)}"
+        return text or "0"
+
+    def _summand(self, s: Summand, scope: Scope) -> str:
+        size = abs(s.coefficient)
+        parts = [str(size)] if size != 1 or not s.atoms else []
+        for atom, same in groupby(s.atoms):
+            count = len(list(same))
+            text = self.atom(atom, scope)
+            parts.append(text if count == 1 else self.power(text, count))
+        if s.less_one is not None:
+            parts.append(f"({self.atom(s.less_one, scope)} - 1)")
+        return self.product(parts)
+
+    def atom(self, atom: Atom, scope: Scope) -> str:
+        """A symbol, a variable by its name in scope, or a floor division."""
+        if isinstance(atom, Sym):
+            return self.name(atom.name)
+        if isinstance(atom, Var):
+            return self.name(scope[atom.level])
+        assert isinstance(atom, Quotient)
+        return self.floor(self._operand(atom.numerator, scope), self._operand(atom.denominator, scope))
+
+    def _operand(self, e: Index, scope: Scope) -> str:
+        text = self.index(e, scope)
+        plain = len(e.terms) == 1 and len(e.terms[0][0]) <= 1 and e.terms[0][1] in (1, e.constant)
+        return text if plain else f"({text})"
+
+    def relation(self, r: Relation, scope: Scope) -> str:
+        """A chain of comparisons."""
+        sides = [", ".join(self.side(s, scope) for s in several) for several in r.sides]
+        text = sides[0]
+        for operator, side in zip(r.operators, sides[1:], strict=True):
+            text += self.operator(operator) + side
+        return text
+
+    def conditions(self, guards: Sequence[Guard], scope: Scope) -> list[str]:
+        """Guards as conditions, like ones together."""
+        return [self.relation(r, scope) for r in relations(guards)]
+
+    def intervals(self, intervals: Sequence[Interval], scope: Scope, start: int) -> str:
+        """The bounds of variables ``start, start + 1, ...`` as one condition."""
+        found = interval_relations(intervals, start)
+        return ", ".join(self.relation(r, scope) for r in found)
+
+    def box(self, tensor: Tensor, scope: Scope) -> str:
+        """The box of a tensor as bounds on its axes' names."""
+        return self.intervals(tensor.box, scope, 0)
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def expr(self, e: Expr, scope: Scope) -> str:
+        """An expression in one piece."""
+        return self.space.join(self.chunks(e, scope))
+
+    def chunks(self, e: Expr, scope: Scope) -> list[str]:
+        """An expression in pieces between which a line may be broken."""
+        found: list[str] = []
+        for k, m in enumerate(sorted(e.monomials, key=_reading_order)):
+            pieces = self.monomial(m, scope)
+            sign = "-" if m.coefficient < 0 else "+" if k else ""
+            found.extend([self.signed(sign, pieces[0], bool(k)), *pieces[1:]])
+        return found or ["0"]
+
+    def signed(self, sign: str, piece: str, later: bool) -> str:
+        """The first piece of a term with its sign."""
+        return f"{sign} {piece}" if later else f"{sign}{piece}"
+
+    def monomial(self, m: Monomial, scope: Scope) -> list[str]:
+        """The pieces of a monomial, without its sign."""
+        inner = self.namer.extend(scope, m.binders, m.factors)
+        pieces = [self._sum(m.binders, inner, len(scope))] if m.binders else []
+        pieces += [self.bracket(c) for c in self.conditions(m.guards, inner)]
+        body = self._body(abs(m.coefficient), m.factors, inner, bare=not pieces)
+        return [*pieces, *body]
+
+    def _sum(self, intervals: Sequence[Interval], scope: Scope, start: int) -> str:
+        bounds = [
+            (self.name(scope[start + k]), self.index(lo, scope), self.index(hi - 1, scope))
+            for k, (lo, hi) in enumerate(intervals)
+        ]
+        return self.sum(bounds, self.intervals(intervals, scope, start))
+
+    def _body(self, coefficient: Fraction, factors: Sequence[Factor], scope: Scope, bare: bool) -> list[str]:
+        """Coefficient and factors, the reciprocals among them as a denominator; nothing for a 1 after a sum."""
+        below = [f for f in factors if isinstance(f, Apply) and f.function == "recip"]
+        above = self._powers([f for f in factors if f not in below], scope)
+        if not below:
+            if coefficient == 1:
+                return above or (["1"] if bare else [])
+            return [self.rational(coefficient), *above]
+        top = [*([str(coefficient.numerator)] if coefficient.numerator != 1 else []), *above]
+        arguments = [f.argument for f in below]
+        bottom = [] if coefficient.denominator == 1 else [str(coefficient.denominator)]
+        several = len(arguments) + len(bottom) > 1 or not _is_one_factor(arguments[0])
+        if len(arguments) + len(bottom) == 1:
+            bottom = [self.expr(arguments[0], scope)]
+        else:
+            bottom += [self._group(e, scope) for e in arguments]
+        return [self.fraction(self.space.join(top) or "1", self.space.join(bottom), several)]
+
+    def _group(self, e: Expr, scope: Scope) -> str:
+        text = self.expr(e, scope)
+        return text if _is_one_factor(e) else self.grouped(text)
+
+    def grouped(self, text: str) -> str:
+        """Round brackets."""
+        return f"({text})"
+
+    def rational(self, value: Fraction) -> str:
+        """A positive rational number."""
+        return str(value)
+
+    def _powers(self, factors: Iterable[Factor], scope: Scope) -> list[str]:
+        found = []
+        for f, same in groupby(factors):
+            count, text = len(list(same)), self.factor(f, scope)
+            found.append(text if count == 1 else self.power(text, count))
+        return found
+
+    def factor(self, f: Factor, scope: Scope) -> str:
+        """A factor."""
+        if isinstance(f, Read):
+            return self.read(self.name(f.tensor.name), [self.index(e, scope) for e in f.at])
+        if isinstance(f, Apply):
+            if f.function == "recip":
+                return self.fraction("1", self.expr(f.argument, scope), not _is_one_factor(f.argument))
+            return self.apply(f.function, self.expr(f.argument, scope))
+        if isinstance(f, Maximum):
+            uses = [g for m in f.body.monomials for g in m.factors]
+            inner = self.namer.extend(scope, f.binders, uses)
+            bounds = [self.intervals(f.binders, inner, len(scope)), *self.conditions(f.guards, inner)]
+            return self.maximum(", ".join(bounds), self.expr(f.body, inner))
+        assert isinstance(f, Derivative)
+        target = self.read(self.name(f.tensor.name), [self.index(e, scope) for e in f.at])
+        return self.derivative(self.expr(f.expr, scope), target, _is_one_factor(f.expr))
+
+    # --- equations ----------------------------------------------------------------------------------------------------
+
+    def fragment(self, depth: int, m: Monomial, scope: Scope) -> str:
+        """One monomial with its sign."""
+        return self.expr(expression(depth, [m]), scope)
+
+
+def _is_one_factor(e: Expr) -> bool:
+    """Whether the expression is one factor as it stands, so that no brackets are needed around it."""
+    if len(e.monomials) != 1:
+        return False
+    m = e.monomials[0]
+    return m.coefficient == 1 and not m.binders and not m.guards and len(m.factors) == 1
+
+
+def _reading_order(m: Monomial) -> tuple[bool, bool]:
+    return m.coefficient < 0, bool(m.binders)
