@@ -13,12 +13,13 @@ flipped (d2l 7.2.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from derive.indices import Guard, Index, IndexLike, equal, index, symbol, var, variables
+from derive.indices import Guard, Index, IndexLike, constant_truth, equal, index, symbol, var, variables
 from derive.legality import (
     Condition,
     Dim,
@@ -35,6 +36,9 @@ from derive.legality import (
 )
 from derive.terms import Apply, Expr, Tensor, define, shift_factors, tensor, term
 
+AXES = {2: "(N, features)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
+
+
 @dataclass(frozen=True)
 class Applied:
     """A layer on an input: its output as a defined tensor, its parameters, and the conditions of legality."""
@@ -48,8 +52,8 @@ class Applied:
 
     @property
     def facts(self) -> tuple[Guard, ...]:
-        """The guards of the conditions."""
-        return tuple(c.guard for c in self.conditions)
+        """The guards of the conditions, each once and without those that are plainly true."""
+        return tuple(dict.fromkeys(c.guard for c in self.conditions if constant_truth(c.guard) is not True))
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Layer:
 
     def _shape(self, x: Tensor, rank: int) -> tuple[Index, ...]:
         if x.rank != rank:
-            raise LayerError(f"{self}: the input has {x.rank} axes, {rank} are needed")
+            given = "(" + ", ".join(hi.text for _, hi in x.box) + ")"
+            raise LayerError(f"{self}: the input {given} has {x.rank} axes, {rank} are needed: {AXES[rank]}")
         return tuple(hi for _, hi in x.box)
 
 
@@ -87,7 +92,7 @@ class Conv(Layer):
     in_channels: Dim
     out_channels: Dim
     kernel_size: Dims
-    stride: Dims = field(default=1, kw_only=False)
+    stride: Dims = 1
     padding: Dims = 0
     dilation: Dims = 1
     groups: int = 1
@@ -95,15 +100,19 @@ class Conv(Layer):
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "stride", "padding", "dilation"):
-            object.__setattr__(self, name, _dims(getattr(self, name), self.axes, name))
+            object.__setattr__(self, name, dimensions(getattr(self, name), self.axes, name))
+        for name in ("in_channels", "out_channels"):
+            object.__setattr__(self, name, dimension(name, getattr(self, name)))
         if self.groups != 1:
             raise LayerError(f"groups={self.groups}: grouped convolutions are not derived here; the legal value is 1")
         check(self, self._own_conditions())
 
     def _own_conditions(self) -> tuple[Condition, ...]:
-        channels = (_positive("in_channels", self.in_channels), _positive("out_channels", self.out_channels))
-        per_axis = [window(1, *w, *_both(p)).conditions()[1:6] for w, p in self._settings()]
-        return channels + tuple(c for conditions in per_axis for c in conditions)
+        per_axis = [w.settings() for w in self.windows([1] * self.axes)]  # whatever the input size
+        return (*self._channels(), *(c for conditions in per_axis for c in conditions))
+
+    def _channels(self) -> tuple[Condition, ...]:
+        return positive("in_channels", self.in_channels), positive("out_channels", self.out_channels)
 
     def _settings(self) -> list[tuple[tuple[Dim, Dim, Dim], Dim]]:
         """Kernel, stride and dilation of each axis, with its padding."""
@@ -116,20 +125,20 @@ class Conv(Layer):
         shapes: dict[str, tuple[Dim, ...]] = {"weight": (self.out_channels, self.in_channels, *kernel)}
         return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
-    def windows(self, spatial: Sequence[Dim]) -> tuple[Window, ...]:
-        """One window an axis."""
+    def windows(self, spatial: Sequence[Dim], taken: Iterable[str] = ()) -> tuple[Window, ...]:
+        """One window an axis; the symbols of unknown output sizes are not in ``taken``."""
         pairs = zip(spatial, self._settings(), strict=True)
-        return tuple(window(n, *w, *_both(p), axis=axis) for axis, (n, (w, p)) in enumerate(pairs))
+        return tuple(window(n, *w, p, p, axis, taken) for axis, (n, (w, p)) in enumerate(pairs))
 
     def on(self, x: Tensor, name: str = "Z", parameters: Mapping[str, Tensor] | None = None) -> Applied:
         """``Z[b,n,i...] = u[n] + Sum_{c,a...} W[n,c,a...] X[b,c, i s + a d - p, ...]``."""
         n, c, *spatial = self._shape(x, 2 + self.axes)
-        windows = self.windows(spatial)
-        channels = _same("in_channels", self.in_channels, c, "in_channels is the number of channels of the input")
-        conditions = (_batch(n), *self._own_conditions()[:2], *channels)
+        given = self.parameters() if parameters is None else parameters
+        windows = self.windows(spatial, _names((x, *given.values()), self))
+        channels = same("in_channels", self.in_channels, c, "the number of channels of the input")
+        conditions = (batch_size(n), *self._channels(), *channels)
         conditions += tuple(k for w in windows for k in w.conditions())
         check(self, conditions)
-        given = self.parameters() if parameters is None else parameters
         outputs = [w.output for w in windows]
         y = define(name, [n, self.out_channels, *outputs], self._equation(x, windows, given))
         return Applied(self, x, y, given, conditions, windows)
@@ -144,8 +153,11 @@ class Conv(Layer):
         return body + term(depth, given["bias"][channel]) if self.bias else body
 
 
-def _both(padding: Dim) -> tuple[Dim, Dim]:
-    return padding, padding
+def _names(tensors: Iterable[Tensor], layer: object) -> set[str]:
+    """Every name in these tensors, through all definitions, and in the layer: a new symbol is none of them."""
+    made_from = {t for given in tensors for t in given.reads_of_body}
+    texts = [repr(layer)] + [f"{t.name} {t.box} {'' if t.body is None else t.body.text}" for t in made_from]
+    return {name for text in texts for name in re.findall(r"[^\W\d]\w*", text)}
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ class Conv2d(Conv):
     (8, 6, 28, 28)
     >>> Conv2d(1, 6, 5).output_shape((8, 1, 4, 28))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    derive.layers.LayerError: ...the padded input (4) has to hold one window of d*(k-1)+1 = 5 cells...
+    derive.legality.LayerError: ...the nearest legal value is 5
     """
 
     axes: ClassVar[int] = 2
@@ -185,23 +197,25 @@ class AvgPool(Layer):
     stride: Dims | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel_size", _dims(self.kernel_size, self.axes, "kernel_size"))
-        stride = self.kernel_size if self.stride is None else _dims(self.stride, self.axes, "stride")
+        object.__setattr__(self, "kernel_size", dimensions(self.kernel_size, self.axes, "kernel_size"))
+        stride = self.kernel_size if self.stride is None else dimensions(self.stride, self.axes, "stride")
         object.__setattr__(self, "stride", stride)
         for k in self.kernel_size if isinstance(self.kernel_size, tuple) else ():
             if not isinstance(k, int):
-                raise LayerError(f"kernel_size={k}: the divisor 1/k is a rational number, so k has to be one")
-        check(self, [c for w in self._windows([1] * self.axes) for c in w.conditions()[1:6]])
+                raise LayerError(f"kernel_size={k}: the mean divides by k, and a coefficient is a number: so k is one")
+        check(self, [c for w in self.windows([1] * self.axes) for c in w.settings()])
 
-    def _windows(self, spatial: Sequence[Dim]) -> tuple[Window, ...]:
-        pairs = zip(spatial, _tuple(self.kernel_size), _tuple(self.stride), strict=True)
-        return tuple(window(n, k, s, 1, 0, 0, axis) for axis, (n, k, s) in enumerate(pairs))
+    def windows(self, spatial: Sequence[Dim], taken: Iterable[str] = ()) -> tuple[Window, ...]:
+        """One window an axis; the symbols of unknown output sizes are not in ``taken``."""
+        settings = (dimensions(v, self.axes, "kernel_size, stride") for v in (self.kernel_size, self.stride))
+        triples = enumerate(zip(spatial, *settings, strict=True))
+        return tuple(window(n, k, s, 1, 0, 0, axis, taken) for axis, (n, k, s) in triples)
 
     def on(self, x: Tensor, name: str = "P", parameters: Mapping[str, Tensor] | None = None) -> Applied:
         """``P[b,n,i...] = 1/(k...) Sum_{a...} X[b,n, i s + a, ...]``."""
         n, c, *spatial = self._shape(x, 2 + self.axes)
-        windows = self._windows(spatial)
-        conditions = (_batch(n), _positive("channels", c), *(k for w in windows for k in w.conditions()))
+        windows = self.windows(spatial, _names([x], self))
+        conditions = (batch_size(n), positive("channels", c), *(k for w in windows for k in w.conditions()))
         check(self, conditions)
         depth = 2 + self.axes
         batch, channel, *at = variables(0, depth)
@@ -213,10 +227,6 @@ class AvgPool(Layer):
         over = [(index(0), w.kernel) for w in windows]
         body = term(depth, x[(batch, channel, *cells)], over=over, coefficient=share)
         return Applied(self, x, define(name, [n, c, *(w.output for w in windows)], body), {}, conditions, windows)
-
-
-def _tuple(dims: Dims | None) -> tuple[Dim, ...]:
-    return dims if isinstance(dims, tuple) else (dims or 1,)
 
 
 @dataclass(frozen=True)
@@ -254,7 +264,7 @@ class Activation(Layer):
         """``A[...] = f(X[...])``."""
         at = variables(0, x.rank)
         body = term(x.rank, Apply(self.function, term(x.rank, x[at])))
-        return Applied(self, x, define(name, x.box, body), {}, (_batch(x.box[0][1]),) if x.box else ())
+        return Applied(self, x, define(name, x.box, body), {}, (batch_size(x.box[0][1]),) if x.box else ())
 
 
 @dataclass(frozen=True)
@@ -292,8 +302,8 @@ class Flatten(Layer):
         for v, (_, hi) in zip(inner, x.box[1:], strict=True):
             flat, total = flat * hi + v, total * hi
         body = term(2, x[(batch, *inner)], over=x.box[1:], guards=[equal(k, flat)])
-        sizes = tuple(_positive("input", hi) for _, hi in x.box[1:])
-        return Applied(self, x, define(name, [x.box[0][1], total], body), {}, (_batch(x.box[0][1]), *sizes))
+        sizes = tuple(positive("input", hi) for _, hi in x.box[1:])
+        return Applied(self, x, define(name, [x.box[0][1], total], body), {}, (batch_size(x.box[0][1]), *sizes))
 
 
 @dataclass(frozen=True)
@@ -309,10 +319,12 @@ class Linear(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("in_features", "out_features"):
+            object.__setattr__(self, name, dimension(name, getattr(self, name)))
         check(self, self._own_conditions())
 
     def _own_conditions(self) -> tuple[Condition, Condition]:
-        return _positive("in_features", self.in_features), _positive("out_features", self.out_features)
+        return positive("in_features", self.in_features), positive("out_features", self.out_features)
 
     def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
         """weight (out, in), bias (out,)."""
@@ -322,8 +334,8 @@ class Linear(Layer):
     def on(self, x: Tensor, name: str = "Z", parameters: Mapping[str, Tensor] | None = None) -> Applied:
         """See the class."""
         n, k = self._shape(x, 2)
-        inputs = _same("in_features", self.in_features, k, "in_features is the last size of the input")
-        conditions = (_batch(n), *self._own_conditions(), *inputs)
+        inputs = same("in_features", self.in_features, k, "the last size of the input")
+        conditions = (batch_size(n), *self._own_conditions(), *inputs)
         check(self, conditions)
         given = self.parameters() if parameters is None else parameters
         body = term(2, given["weight"][var(1), var(2)], x[var(0), var(2)], over=[(index(0), k)])
@@ -339,7 +351,7 @@ class CrossEntropyLoss(Layer):
     def on(self, x: Tensor, name: str = "L", parameters: Mapping[str, Tensor] | None = None) -> Applied:
         """The loss as a defined number; ``parameters["target"]`` is T, a free tensor of the shape of x by default."""
         n, k = self._shape(x, 2)
-        conditions = (_batch(n), _positive("classes", k))
+        conditions = (batch_size(n), positive("classes", k))
         check(self, conditions)
         given = {"target": tensor("T", n, k)} if parameters is None else dict(parameters)
         batch, cls = (index(0), n), (index(0), k)
@@ -370,7 +382,10 @@ class Sequential(Layer):
         """Every layer on the output of the one before; names carry the layer's number, as ``torch`` numbers them."""
         applied: list[Applied] = []
         for k, layer in enumerate(self.layers):
-            step = layer.on(x, f"Y{k}", layer.parameters(str(k)))
+            try:
+                step = layer.on(x, f"Y{k}", layer.parameters(str(k)))
+            except LayerError as error:
+                raise at_layer(k, self, error) from None
             applied.append(step)
             x = step.y
         return tuple(applied)
@@ -390,6 +405,11 @@ class Sequential(Layer):
             for k, layer in enumerate(self.layers)
             for key, shape in layer.parameter_shapes().items()
         }
+
+
+def at_layer(k: int, network: Sequential, error: LayerError) -> LayerError:
+    """The same error, naming the layer of the network."""
+    return LayerError(f"layer {k} of {len(network.layers)}, {error}")
 
 
 def lenet() -> Sequential:

@@ -4,10 +4,10 @@ A ``Condition`` is a guard, the argument it is about, and words for a reader.  A
 the error a user reads (``check``); left symbolic, the same guards are the facts that a theorem about the layer assumes.
 Shapes, errors, theorems and plans therefore cannot disagree about what is allowed.
 
-``Window`` is one spatial axis of a sliding window.  With ``L = n + pl + pr - d (k - 1) - 1``, the last position at which
-a window of stride 1 fits, the legal positions are ``0, s, 2 s, ... <= L`` and their number is ``max(0, L // s + 1)``:
-``derive.shapes`` proves it.  The floor matters: division that truncates towards zero gives 1 for ``-s < L < 0``, one
-window where there is none.
+``Window`` is one spatial axis of a sliding window.  With ``L = n + pl + pr - d (k - 1) - 1``, the last position at
+which a window of stride 1 fits, the legal positions are ``0, s, 2 s, ... <= L`` and their number is
+``max(0, L // s + 1)``: ``derive.shapes`` proves it.  The floor matters: division that truncates towards zero gives 1
+for ``-s < L < 0``, one window where there is none.
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from copy import copy
 from fractions import Fraction
 from itertools import groupby
+from typing import Self
 
-from derive.indices import Atom, Guard, Index, Interval, Quotient, Sym, Var
+from derive.indices import Atom, Guard, Index, Interval, Quotient, Sym, Var, var
 from derive.render.names import Namer, Scope
 from derive.render.relations import Relation, Side, Summand, interval_relations, relations, summands
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, Tensor, expression
@@ -26,6 +28,12 @@ class Notation(ABC):
 
     def __init__(self, namer: Namer | None = None) -> None:
         self.namer = namer or Namer()
+
+    def naming(self, namer: Namer) -> Self:
+        """The same notation with another choice of names."""
+        other = copy(self)
+        other.namer = namer
+        return other
 
     # --- how the pieces look ------------------------------------------------------------------------------------------
 
@@ -62,20 +70,24 @@ class Notation(ABC):
         """A sum over variables: (name, lowest, highest value) of each, and all bounds as one condition."""
 
     @abstractmethod
-    def maximum(self, condition: str, body: str) -> str:
-        """The largest value of the body under a condition."""
+    def maximum(self, condition: str) -> str:
+        """The sign for the largest value under a condition."""
 
     @abstractmethod
-    def apply(self, function: str, argument: str) -> str:
-        """A scalar function of an argument."""
+    def function(self, name: str) -> str:
+        """The sign for a scalar function."""
+
+    @abstractmethod
+    def brackets(self, *, tall: bool) -> tuple[str, str]:
+        """Round brackets, around something tall or not, with the blank before them."""
 
     @abstractmethod
     def fraction(self, numerator: str, denominator: str, several: bool) -> str:
-        """A quotient of expressions; ``several`` says that the denominator is a sum."""
+        """A quotient of expressions; ``several`` says that the denominator needs brackets on a line."""
 
     @abstractmethod
-    def derivative(self, expr: str, target: str, simple: bool) -> str:
-        """``d expr / d target``; ``simple`` says that expr is a single letter or read."""
+    def derivative(self, expr: str, target: str) -> str:
+        """``d expr / d target``, or the operator where no ``expr`` is given."""
 
     @abstractmethod
     def inline(self, formula: str) -> str:
@@ -182,59 +194,75 @@ class Notation(ABC):
 
     def _body(self, coefficient: Fraction, factors: Sequence[Factor], scope: Scope, bare: bool) -> list[str]:
         """Coefficient and factors, the reciprocals among them as a denominator; nothing for a 1 after a sum."""
-        below = [f for f in factors if isinstance(f, Apply) and f.function == "recip"]
-        above = self._powers([f for f in factors if f not in below], scope)
+        below = [f.argument for f in factors if isinstance(f, Apply) and f.function == "recip"]
+        above = self._powers([f for f in factors if not _is_reciprocal(f)], scope)
         if not below:
-            if coefficient == 1:
-                return above or (["1"] if bare else [])
-            return [self.rational(coefficient), *above]
-        top = [*([str(coefficient.numerator)] if coefficient.numerator != 1 else []), *above]
-        arguments = [f.argument for f in below]
-        bottom = [] if coefficient.denominator == 1 else [str(coefficient.denominator)]
-        several = len(arguments) + len(bottom) > 1 or not _is_one_factor(arguments[0])
-        if len(arguments) + len(bottom) == 1:
-            bottom = [self.expr(arguments[0], scope)]
+            number = [[self.rational(coefficient)]] if coefficient != 1 or (bare and not above) else []
+            return self.joined([*number, *above])
+        if coefficient.numerator != 1:
+            above.insert(0, [str(coefficient.numerator)])
+        bottom = [str(coefficient.denominator)] if coefficient.denominator != 1 else []
+        if len(bottom) + len(below) == 1:
+            bottom = [self.expr(below[0], scope)]
         else:
-            bottom += [self._group(e, scope) for e in arguments]
-        return [self.fraction(self.space.join(top) or "1", self.space.join(bottom), several)]
+            bottom += [self._group(e, len(list(same)), scope) for e, same in groupby(below)]
+        several = len(bottom) > 1 or (len(below) == 1 and not _is_one_factor(below[0]))
+        top = self.space.join(self.joined(above)) or "1"
+        return [self.fraction(top, self.space.join(self.joined([[b] for b in bottom])), several)]
 
-    def _group(self, e: Expr, scope: Scope) -> str:
+    def _group(self, e: Expr, exponent: int, scope: Scope) -> str:
         text = self.expr(e, scope)
-        return text if _is_one_factor(e) else self.grouped(text)
-
-    def grouped(self, text: str) -> str:
-        """Round brackets."""
-        return f"({text})"
+        opening, closing = self.brackets(tall=any(m.binders for m in e.monomials))
+        text = text if _is_one_factor(e) else f"{opening}{text}{closing}".strip()
+        return text if exponent == 1 else self.power(text, exponent)
 
     def rational(self, value: Fraction) -> str:
         """A positive rational number."""
         return str(value)
 
-    def _powers(self, factors: Iterable[Factor], scope: Scope) -> list[str]:
+    def joined(self, groups: Sequence[Sequence[str]]) -> list[str]:
+        """The pieces of factors that are multiplied, one after the other."""
+        return [piece for group in groups for piece in group]
+
+    def _powers(self, factors: Iterable[Factor], scope: Scope) -> list[list[str]]:
         found = []
-        for f, same in groupby(factors):
-            count, text = len(list(same)), self.factor(f, scope)
-            found.append(text if count == 1 else self.power(text, count))
+        for f, same in groupby(sorted(factors, key=_shifted)):
+            count = len(list(same))
+            found.append(self.pieces(f, scope) if count == 1 else [self.power(self.factor(f, scope), count)])
         return found
 
     def factor(self, f: Factor, scope: Scope) -> str:
-        """A factor."""
+        """A factor in one piece."""
+        return self.space.join(self.pieces(f, scope))
+
+    def pieces(self, f: Factor, scope: Scope) -> list[str]:
+        """A factor in pieces."""
         if isinstance(f, Read):
-            return self.read(self.name(f.tensor.name), [self.index(e, scope) for e in f.at])
+            return [self._at(f, scope)]
         if isinstance(f, Apply):
             if f.function == "recip":
-                return self.fraction("1", self.expr(f.argument, scope), not _is_one_factor(f.argument))
-            return self.apply(f.function, self.expr(f.argument, scope))
+                return [self.fraction("1", self.expr(f.argument, scope), not _is_one_factor(f.argument))]
+            return self._call(self.function(f.function), f.argument, scope)
         if isinstance(f, Maximum):
             uses = [g for m in f.body.monomials for g in m.factors]
             inner = self.namer.extend(scope, f.binders, uses)
             bounds = [self.intervals(f.binders, inner, len(scope)), *self.conditions(f.guards, inner)]
-            return self.maximum(", ".join(bounds), self.expr(f.body, inner))
+            return self._call(self.maximum(", ".join(bounds)), f.body, inner)
         assert isinstance(f, Derivative)
-        target = self.read(self.name(f.tensor.name), [self.index(e, scope) for e in f.at])
-        return self.derivative(self.expr(f.expr, scope), target, _is_one_factor(f.expr))
+        if _is_one_factor(f.expr):
+            return [self.derivative(self.expr(f.expr, scope), self._at(f, scope))]
+        return self._call(self.derivative("", self._at(f, scope)), f.expr, scope)
 
-    # --- equations ----------------------------------------------------------------------------------------------------
+    def _at(self, f: Read | Derivative, scope: Scope) -> str:
+        return self.read(self.name(f.tensor.name), [self.index(e, scope) for e in f.at])
+
+    def _call(self, head: str, e: Expr, scope: Scope) -> list[str]:
+        """Something applied to an expression in round brackets, in pieces."""
+        inner = self.chunks(e, scope)
+        opening, closing = self.brackets(tall=any(m.binders for m in e.monomials))
+        inner[0] = f"{head}{opening}{inner[0]}"
+        inner[-1] = f"{inner[-1]}{closing}"
+        return inner
 
     def fragment(self, depth: int, m: Monomial, scope: Scope) -> str:
         """One monomial with its sign."""
@@ -247,6 +275,15 @@ def _is_one_factor(e: Expr) -> bool:
         return False
     m = e.monomials[0]
     return m.coefficient == 1 and not m.binders and not m.guards and len(m.factors) == 1
+
+
+def _shifted(f: Factor) -> bool:
+    """Whether a factor is a read at a composed index: ``w[a] X[i + a]`` is written in this order."""
+    return isinstance(f, Read) and any(e != var(v) for e in f.at for v in [min(e.variables, default=-1)] if v >= 0)
+
+
+def _is_reciprocal(f: Factor) -> bool:
+    return isinstance(f, Apply) and f.function == "recip"
 
 
 def _reading_order(m: Monomial) -> tuple[bool, bool]:

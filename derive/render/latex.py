@@ -1,7 +1,7 @@
 r"""Formulas as LaTeX (amsmath, amssymb), in the part of it that latex2mathml reads too.
 
-Indices are subscripts, ``W_{o,c,a,e}``.  A tensor whose name has a subscript of its own (``A1`` is set as ``A_1``) takes
-its indices in brackets, since LaTeX refuses a second subscript.
+Indices stand in brackets, ``X[b, c, i s + a d - p]``: a floor division in a subscript is too small to read, and a
+tensor called ``A1``, set as ``A_1``, has a subscript already.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from fractions import Fraction
 
 from derive.render.formula import Notation
 
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|"
+    "omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
 )
 _OPERATORS = {"<=": r" \le ", ">=": r" \ge ", "<": " < ", "=": " = ", "|": r" \mid "}
 _FUNCTIONS = {"exp": r"\exp", "log": r"\log", "tanh": r"\tanh", "sigmoid": r"\sigma"}
@@ -35,7 +35,7 @@ class Latex(Notation):
     >>> i, a = variables(0, 2)
     >>> e = term(1, tensor("v", k)[a], tensor("X", n)[2 * i + a - 1], over=[interval(0, k)])
     >>> print(Latex().expr(e, ("i",)))
-    \sum_{j=0}^{k - 1} \, X_{2\,i + j - 1} \, v_{j}
+    \sum\limits_{j=0}^{k - 1} \, v[j] \, X[2\,i + j - 1]
     """
 
     space = r" \, "
@@ -62,28 +62,29 @@ class Latex(Notation):
 
     def bracket(self, condition: str) -> str:
         """See the base class."""
-        return rf"\left[{condition}\right]"
+        return f"[{condition}]"
 
     def read(self, tensor: str, at: Sequence[str]) -> str:
         """See the base class."""
-        if not at:
-            return tensor
-        return rf"{tensor}[{', '.join(at)}]" if "_" in tensor else f"{tensor}_{{{', '.join(at)}}}"
+        return rf"{tensor}[{', '.join(at)}]" if at else tensor
 
     def sum(self, bounds: Sequence[tuple[str, str, str]], condition: str) -> str:
         """See the base class."""
         if len(bounds) <= 3:
-            return " ".join(rf"\sum_{{{name}={low}}}^{{{high}}}" for name, low, high in bounds)
-        return rf"\sum_{{{stacked(condition)}}}"
+            return " ".join(rf"\sum\limits_{{{name}={low}}}^{{{high}}}" for name, low, high in bounds)
+        return rf"\sum\limits_{{{stacked(condition)}}}"
 
-    def maximum(self, condition: str, body: str) -> str:
+    def maximum(self, condition: str) -> str:
         """See the base class."""
-        return rf"\max_{{{stacked(condition)}}} \left({body}\right)"
+        return rf"\max\limits_{{{stacked(condition)}}}"
 
-    def apply(self, function: str, argument: str) -> str:
+    def function(self, name: str) -> str:
         """See the base class."""
-        name = _FUNCTIONS.get(function, rf"\operatorname{{{function}}}")
-        return rf"{name} \left({argument}\right)"
+        return _FUNCTIONS.get(name, rf"\operatorname{{{name}}}")
+
+    def brackets(self, *, tall: bool) -> tuple[str, str]:
+        """See the base class; ``left`` and ``right`` would keep a line from being broken between them."""
+        return (r" \Bigl( ", r" \Bigr)") if tall else ("(", ")")
 
     def fraction(self, numerator: str, denominator: str, several: bool) -> str:
         """See the base class."""
@@ -91,19 +92,11 @@ class Latex(Notation):
 
     def rational(self, value: Fraction) -> str:
         """See the base class."""
-        return (
-            str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
-        )
+        return str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
-    def grouped(self, text: str) -> str:
+    def derivative(self, expr: str, target: str) -> str:
         """See the base class."""
-        return rf"\left({text}\right)"
-
-    def derivative(self, expr: str, target: str, simple: bool) -> str:
-        """See the base class."""
-        if simple:
-            return rf"\frac{{\partial {expr}}}{{\partial {target}}}"
-        return rf"\frac{{\partial}}{{\partial {target}}} \left({expr}\right)"
+        return rf"\frac{{\partial {expr}}}{{\partial {target}}}"
 
     def inline(self, formula: str) -> str:
         """See the base class."""
@@ -115,11 +108,10 @@ class Latex(Notation):
 
 
 def stacked(condition: str) -> str:
-    """A condition below a sum, its parts below one another."""
+    """A condition below a sign, two of its parts on a line."""
     parts = re.split(r", (?=[^,]*\\le)", condition)
-    if len(parts) == 1:
-        return condition
-    return r"\substack{" + r" \\ ".join(parts) + "}"
+    lines = [", ".join(parts[k : k + 2]) for k in range(0, len(parts), 2)]
+    return lines[0] if len(lines) == 1 else r"\substack{" + r" \\ ".join(lines) + "}"
 
 
 def latex_name(name: str) -> str:
@@ -138,6 +130,6 @@ def latex_name(name: str) -> str:
 def _word(word: str) -> str:
     if len(word) == 1 or word.isdigit():
         return word
-    if word in _GREEK:
+    if _GREEK.fullmatch(word):
         return f"\\{word}"
     return r"\mathrm{" + word.replace("_", r"\_") + "}"

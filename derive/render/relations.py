@@ -31,7 +31,7 @@ Side = tuple[Summand, ...]
 
 @dataclass(frozen=True)
 class Relation:
-    """A chain ``sides[0] operators[0] sides[1] ...``; each side lists what the relation holds of, mostly one polynomial."""
+    """A chain ``sides[0] operators[0] sides[1] ...``; a side lists what it speaks of, mostly one polynomial."""
 
     sides: tuple[tuple[Side, ...], ...]
     operators: tuple[str, ...]
@@ -43,12 +43,17 @@ def summands(e: Index) -> Side:
 
 
 def positive_first(side: Iterable[Summand]) -> Side:
-    """The terms with the positive ones first and a number last among its kind."""
-    return tuple(sorted(side, key=lambda s: (s.coefficient < 0, not s.atoms)))
+    """The terms with the positive ones first; among them variables from the outermost, then sizes, then a number."""
+
+    def order(s: Summand) -> tuple[object, ...]:
+        levels = sorted(a.level for a in s.atoms if isinstance(a, Var))
+        return s.coefficient < 0, not s.atoms, not levels, levels
+
+    return tuple(sorted(side, key=order))
 
 
 def _gathered(e: Index) -> list[Summand]:
-    left = {product: coefficient for product, coefficient in e.terms}
+    left = dict(e.terms)
     found: list[Summand] = []
     for product, coefficient in e.terms:
         if len(product) != 2 or not all(isinstance(a, Sym) for a in product):
@@ -62,7 +67,7 @@ def _gathered(e: Index) -> list[Summand]:
 
 def relations(guards: Sequence[Guard]) -> list[Relation]:
     """The guards as a reader writes them: two bounds of one quantity in one chain, like statements together."""
-    rest = list(guards)
+    rest = sorted(guards, key=lambda g: (isinstance(g, NonNegative), isinstance(g, Divides)))
     found: list[Relation] = []
     while rest:
         guard = rest.pop(0)
@@ -81,9 +86,7 @@ def interval_relations(intervals: Sequence[Interval], start: int) -> list[Relati
     for k, (lo, hi) in enumerate(intervals):
         closed = hi.constant is None and any(not p and c > 0 for p, c in hi.terms)
         top, operator = (hi - 1, "<=") if closed else (hi, "<")
-        chains.append(
-            Relation(((summands(lo),), (summands(var(start + k)),), (summands(top),)), ("<=", operator))
-        )
+        chains.append(Relation(((summands(lo),), (summands(var(start + k)),), (summands(top),)), ("<=", operator)))
     return _together(chains)
 
 
@@ -103,13 +106,15 @@ def _chain(first: Guard, second: Guard) -> Relation:
     low, high = first.indices()[0], second.indices()[0]
     if _leads_negative(_varying(low)):
         low, high = high, low
-    core = _varying(low)
-    if len(core.terms) > 1:
-        core = low
+    core = min((low, _varying(low)), key=lambda e: _length(e) + _length(e - low) + _length(e + high))
     below, above = core - low, core + high
     strict = any(not p and c < 0 for p, c in above.terms) or above.constant is not None
     top, operator = (above + 1, "<") if strict else (above, "<=")
     return Relation(((summands(below),), (summands(core),), (summands(top),)), ("<=", operator))
+
+
+def _length(e: Index) -> int:
+    return max(len(e.terms), 1)
 
 
 def _leads_negative(e: Index) -> bool:
@@ -151,9 +156,7 @@ def _inequality(e: Index) -> Relation:
 
 def _equation(e: Index) -> Relation:
     """``v = rest`` for the outermost variable that stands alone, otherwise positive terms = negative terms."""
-    alone = [
-        (p[0].level, c) for p, c in e.terms if len(p) == 1 and isinstance(p[0], Var) and c in (1, -1)
-    ]
+    alone = [(p[0].level, c) for p, c in e.terms if len(p) == 1 and isinstance(p[0], Var) and c in (1, -1)]
     for level, c in sorted(alone):
         rest = (e - var(level) * c) * -c
         if level not in rest.variables:

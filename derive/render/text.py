@@ -23,9 +23,9 @@ class Text(Notation):
     >>> i, a = variables(0, 2)
     >>> e = term(1, tensor("v", k)[a], tensor("X", n)[2 * i + a - 1], over=[interval(0, k)])
     >>> Text().expr(e, ("i",))
-    'Σ[0 ≤ j < k] X[2 i + j - 1] v[j]'
+    'Σ[0 ≤ j < k] v[j] X[2 i + j - 1]'
     >>> Text(ascii_only=True).expr(e, ("i",))
-    'Sum[0 <= j < k] X[2*i + j - 1] * v[j]'
+    'Sum[0 <= j < k] v[j] * X[2*i + j - 1]'
     """
 
     def __init__(self, namer: Namer | None = None, *, ascii_only: bool = False) -> None:
@@ -65,31 +65,36 @@ class Text(Notation):
         """See the base class."""
         return f"{'Sum' if self.ascii_only else 'Σ'}[{condition}]"
 
-    def maximum(self, condition: str, body: str) -> str:
+    def maximum(self, condition: str) -> str:
         """See the base class."""
-        return f"max[{condition}]({body})"
+        return f"max[{condition}]"
 
-    def apply(self, function: str, argument: str) -> str:
+    def function(self, name: str) -> str:
         """See the base class."""
-        name = "σ" if function == "sigmoid" and not self.ascii_only else function
-        return f"{name}({argument})"
+        return "σ" if name == "sigmoid" and not self.ascii_only else name
+
+    def brackets(self, *, tall: bool) -> tuple[str, str]:
+        """See the base class."""
+        return "(", ")"
 
     def fraction(self, numerator: str, denominator: str, several: bool) -> str:
         """See the base class."""
         return f"{numerator} / ({denominator})" if several else f"{numerator} / {denominator}"
 
-    def derivative(self, expr: str, target: str, simple: bool) -> str:
+    def derivative(self, expr: str, target: str) -> str:
         """See the base class."""
         d = "d" if self.ascii_only else "∂"
-        return f"{d}{expr}/{d}{target}" if simple else f"{d}/{d}{target} ({expr})"
+        return f"{d}{expr}/{d}{target}" + ("" if expr else " ")
 
-    def factors_separator(self) -> str:
-        """What stands between two factors."""
-        return " * " if self.ascii_only else " "
-
-    def _powers(self, factors: object, scope: tuple[str, ...]) -> list[str]:
-        found = super()._powers(factors, scope)  # type: ignore[arg-type]
-        return [*(f + " *" for f in found[:-1]), *found[-1:]] if self.ascii_only else found
+    def joined(self, groups: Sequence[Sequence[str]]) -> list[str]:
+        """See the base class; in ASCII a product has its sign."""
+        if not self.ascii_only:
+            return super().joined(groups)
+        return [
+            piece + (" *" if last and k + 1 < len(groups) else "")
+            for k, group in enumerate(groups)
+            for piece, last in zip(group, [False] * (len(group) - 1) + [True], strict=True)
+        ]
 
     def inline(self, formula: str) -> str:
         """See the base class."""
@@ -109,12 +114,16 @@ def fill(pieces: Sequence[str], width: int, indent: str = "") -> list[str]:
     room = max(width - len(indent), 20)
     lines: list[str] = []
     for piece in (part for p in pieces for part in _parts(p, room, 0)):
-        start = indent if lines else ""
-        if lines and len(lines[-1]) + 1 + len(piece) <= width:
+        if lines and len(lines[-1]) + 1 + len(piece) <= width and not _starts_term(piece):
             lines[-1] += " " + piece
         else:
-            lines.append(start + piece)
-    return lines
+            lines.append((indent if lines else "") + piece)
+    whole = " ".join(pieces)
+    return [whole] if len(whole) <= width else lines
+
+
+def _starts_term(piece: str) -> bool:
+    return piece.startswith(("+ ", "- "))
 
 
 def _parts(piece: str, room: int, depth: int) -> list[str]:
@@ -122,9 +131,10 @@ def _parts(piece: str, room: int, depth: int) -> list[str]:
     if len(piece) <= room or " " not in piece:
         return [piece]
     parts, level = [""], 0
-    for letter in piece:
+    for k, letter in enumerate(piece):
         level += (letter in "([⌊") - (letter in ")]⌋")
-        if letter == " " and level <= depth:
+        joined = parts[-1] in ("+", "-") or piece[k + 1 : k + 2] == "*"
+        if letter == " " and level <= depth and not joined:
             parts.append("")
         else:
             parts[-1] += letter

@@ -1,0 +1,163 @@
+"""The emitted file: a plan printed as one standalone Python module, the same bytes on every machine and run.
+
+The skeleton of a module is a jinja2 template; the statements are the stages, each under a comment with its definition,
+sorted into functions by phase: what depends on parameters only, what is done for each block of the batch, what is
+summed over blocks, what is left at the end.  ``load`` turns a text into a module; exact execution uses the same
+``load`` with another meaning for rational constants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from types import ModuleType
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from codegen.plan import Phase, Plan, Stage, number
+from codegen.templates.numpy import buffers, print_stage
+from codegen.templates.numpy.text import Context, constant_name
+from derive.indices import symbol
+
+VERSION = "0.1.0"
+BATCHED: tuple[Phase, ...] = ("block", "accumulate")
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of an emitted module: what it is called, what it takes, what it says and what it does."""
+
+    name: str
+    arguments: str
+    doc: str
+    lines: tuple[str, ...]
+
+
+def formula(stage: Stage) -> str:
+    """The definition of a stage as a comment: its letters for variables, sums and guards written out."""
+    names = stage.names
+
+    def letters(text: str) -> str:
+        return re.sub(r"\$(\d+)", lambda m: names[int(m.group(1))], text)
+
+    at = ", ".join(names[: stage.tensor.rank])
+    body = re.sub(r"\bSum\{([^}]*)\}", lambda m: f"Sum{{{_bounds(m.group(1))}}} ", letters(stage.body.text))
+    body = re.sub(r"(\[[^\]]*==[^\]]*\])\*?", r"\1 ", body).replace("} *", "} ").replace(" + -1*", " - ")
+    return f"{stage.name}[{at}] = {re.sub(r'  +', ' ', body)}"
+
+
+def _bounds(text: str) -> str:
+    return ", ".join(re.sub(r"^0<=(\w+)<(.*)$", r"\1<\2", part) for part in text.split(","))
+
+
+def printed(ctx: Context, stages: Iterable[Stage]) -> tuple[str, ...]:
+    """The statements of these stages, each under its definition."""
+    lines: list[str] = []
+    for stage in stages:
+        text = print_stage(ctx, stage)
+        lines.extend(f"# {line}" for line in _wrapped(formula(stage)))
+        lines.extend(text)
+    return tuple(lines)
+
+
+def _wrapped(text: str, width: int = 110) -> list[str]:
+
+
+    return textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False)
+
+
+def context(plan: Plan, inputs: Mapping[str, str]) -> Context:
+    """Where every tensor of the plan is found: inputs as given, stages in the workspace ``w`` or in a block ``v``."""
+    arrays = dict(inputs)
+    for stage in plan.stages:
+        arrays[stage.name] = f"{'v' if plan.phases[stage.name] == 'block' else 'w'}.{stage.name}"
+    return Context(plan, arrays)
+
+
+def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:
+    """The stages of these names and phases, in the order of the plan."""
+    wanted = set(phases)
+    return [s for s in plan.stages if s.name in names and plan.phases[s.name] in wanted]
+
+
+def constants(ctx: Context) -> list[tuple[str, int, int]]:
+    """The rational constants that were printed: attribute, numerator, denominator."""
+    return [(constant_name(c), c.numerator, c.denominator) for c in sorted(ctx.constants)]
+
+
+def sums(plan: Plan) -> list[str]:
+    """The arrays that a gradient sums into, zeroed before the first block."""
+    found: dict[str, None] = {}
+    for s in plan.stages:
+        if plan.phases[s.name] == "accumulate":
+            matrix = plan.part_of.get(s.name)
+            found[f"self.{matrix.name if matrix else s.name}"] = None
+    return list(found)
+
+
+def network_source(plan: Plan, title: str, provenance: str) -> str:
+    """The text of a network's module."""
+    forward, loss, *gradients = plan.outputs.values()
+    public = {key: f'params["{key}"]' for key in plan.parameters}
+    inputs = {"X": "X", "T": "T", **{plan.parameters[key]: text for key, text in public.items()}}
+    ctx = context(plan, inputs)
+    ahead, to_loss, every = plan.needed(forward), plan.needed(loss), {s.name for s in plan.stages}
+    functions = [
+        _prologue(ctx, chosen(plan, every, ["prologue"])),
+        Function("_forward", "w, v, params, X", "One block of images, up to the logits.",
+                 printed(ctx, chosen(plan, ahead, BATCHED))),
+        Function("_loss", "w, v, T", "The loss of one block, added to that of the blocks before.",
+                 printed(ctx, chosen(plan, to_loss - ahead, BATCHED))),
+        Function("_backward", "w, v, params", "The gradients of one block, added to those of the blocks before.",
+                 printed(ctx, chosen(plan, every - to_loss - ahead, BATCHED))),
+        Function("_finish_loss", "w", "What is left of the loss after the last block.",
+                 printed(ctx, chosen(plan, to_loss, ["epilogue"]))),
+        Function("_finish_gradients", "w", "From sums over the batch to the gradients of the parameters.",
+                 printed(ctx, chosen(plan, every - to_loss, ["epilogue"]))),
+    ]  # fmt: skip
+    made = buffers(ctx, plan)
+    by_name = {t.name: t for t in plan.inputs}
+    return _template("network").render(
+        title=title, provenance=provenance, block=plan.block, functions=functions,
+        parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
+        input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1],
+        logits=forward, loss=loss, block_buffers=made["v"], buffers=made["w"], constants=constants(ctx),
+        sums=sums(plan), gradients=dict(zip(plan.parameters, gradients, strict=True)),
+    )  # fmt: skip
+
+
+def _prologue(ctx: Context, stages: list[Stage]) -> Function:
+    lines = (*printed(ctx, stages), "for array in w.sums:", "    array.fill(0)")
+    return Function("_prologue", "w, params", "What depends on the parameters only; sums over blocks start at 0.", lines)
+
+
+def shape_of(t: Any) -> tuple[int, ...]:
+    """The sizes of a tensor; -1 for the batch."""
+    sizes = [hi - lo for lo, hi in t.box]
+    return tuple(-1 if s == symbol("N") else number(s) for s in sizes)
+
+
+@lru_cache(maxsize=None)
+def _template(name: str) -> Template:
+    text = (resources.files("codegen") / "templates" / "numpy" / f"{name}.py.j2").read_text(encoding="utf-8")
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    return environment.from_string(text)
+
+
+def load(source: str, name: str = "emitted", *, ratio: Callable[[int, int, Any], Any] | None = None) -> ModuleType:
+    """Execute the text as a module; tracebacks show its lines.  ``ratio`` replaces how constants are made."""
+    path = f"<{name} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
+    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
+    module = ModuleType(name)
+    module.__file__ = path
+    exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - this is what the text is for
+    if ratio is not None:
+        module.__dict__["ratio"] = ratio
+    return module

@@ -1,0 +1,222 @@
+"""A plan: the stages by which a machine computes a layer, with the layout and the role of every axis.
+
+A *stage* defines a tensor by an expression in tensors that come before it (``derive.terms.define``); that a plan
+computes its layer is then one equation, which ``codegen.proofs`` proves for all sizes by unfolding the stages.  The
+axes of a stage's tensor are in memory order, outermost first.  What a stage says beyond its tensor changes the machine
+and never the meaning:
+
+- ``template``: which template prints it; ``loops``: the variables that become Python loops, the others are vectors;
+- ``margin``: zeros stored around its box, written once when the buffer is made;
+- ``into``: the stage whose buffer it takes over, element by element.
+
+A ``Matrix`` lays several stages side by side in one buffer, along rows or columns, so that ``[W|u] [Col; 1]`` is one
+GEMM.  ``Plan.check`` holds all this to account: definitions before uses, no buffer read after another stage took
+it over.  In a plan that is printed all sizes are numbers, but for the batch size, which stays free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from derive.indices import Index, IndexLike, Interval, index, symbol, var
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
+
+BATCH = symbol("N")
+Template = Literal["strided", "scatter", "matmul", "pointwise", "reduce", "constant", "share", "view"]
+Phase = Literal["prologue", "block", "accumulate", "epilogue"]
+
+
+class PlanError(ValueError):
+    """A plan that breaks one of the rules of layout, or that no template can print; the text names the stage."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan; see the head of this file.  ``letters`` name its variables: axes first, then bound ones."""
+
+    tensor: Tensor
+    template: Template
+    letters: str = ""
+    loops: tuple[str, ...] = ()
+    margin: tuple[tuple[Index, Index], ...] = ()
+    into: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tensor.body is None:
+            raise PlanError(f"{self.tensor.name}: a stage is a defined tensor")
+        if not self.margin:
+            object.__setattr__(self, "margin", ((index(0), index(0)),) * self.tensor.rank)
+
+    @property
+    def name(self) -> str:
+        """The name of its tensor."""
+        return self.tensor.name
+
+    @property
+    def body(self) -> Expr:
+        """The expression that defines its tensor."""
+        if self.tensor.body is None:
+            raise PlanError(f"{self.name}: a stage is a defined tensor")
+        return self.tensor.body
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A letter for each variable, by position."""
+        given = self.letters.split()
+        most = self.tensor.rank + max((len(m.binders) for m in self.body.monomials), default=0) + 8
+        return tuple(given + [f"v{k}" for k in range(len(given), most)])
+
+    @property
+    def dims(self) -> tuple[int | None, ...]:
+        """The stored sizes, margins included; None is the batch."""
+        return tuple(self.stored(axis) for axis in range(self.tensor.rank))
+
+    def stored(self, axis: int) -> int | None:
+        """The stored size of one axis, margins included."""
+        size = extent(self.tensor.box[axis])
+        return None if size is None else size + sum(number(e) for e in self.margin[axis])
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether zeros are stored around the box."""
+        return any(number(e) for pair in self.margin for e in pair)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Stages side by side in one buffer of two axes: of each, the first ``rows[k]`` axes make up the rows."""
+
+    name: str
+    parts: tuple[str, ...]
+    rows: tuple[int, ...]
+    stacked: Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Inputs, stages in order, and what is asked of them; ``outputs`` maps public names to stages.
+
+    ``parameters`` maps public names of parameters to inputs; ``block`` is how many images are worked on at a time.
+    """
+
+    algorithm: str
+    inputs: tuple[Tensor, ...]
+    stages: tuple[Stage, ...]
+    outputs: Mapping[str, str]
+    matrices: tuple[Matrix, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    block: int = 64
+
+    @cached_property
+    def by_name(self) -> dict[str, Stage]:
+        """The stages by name."""
+        return {s.name: s for s in self.stages}
+
+    @cached_property
+    def part_of(self) -> dict[str, Matrix]:
+        """The matrix each stage lies in, for those that lie in one."""
+        return {part: m for m in self.matrices for part in m.parts}
+
+    @cached_property
+    def phases(self) -> dict[str, Phase]:
+        """When each stage runs: before the blocks of the batch, in each, summed over them, or after them."""
+        phases: dict[str, Phase] = {}
+        batched = {t.name for t in self.inputs if any(hi - lo == BATCH for lo, hi in t.box)}
+        for s in self.stages:
+            reads = {t.name for t in s.body.tensors}
+            before = {phases[name] for name in reads if name in phases}
+            if any(hi - lo == BATCH for lo, hi in s.tensor.box):
+                phases[s.name] = "block"
+            elif "block" in before or reads & batched:
+                phases[s.name] = "accumulate"
+            elif before & {"accumulate", "epilogue"}:
+                phases[s.name] = "epilogue"
+            else:
+                phases[s.name] = "prologue"
+        return phases
+
+    def needed(self, *names: str) -> set[str]:
+        """The stages that these depend on, themselves included."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in self.by_name and name not in found:
+                found.add(name)
+                waiting.extend(t.name for t in self.by_name[name].body.tensors)
+        return found
+
+    def owner(self, name: str) -> str:
+        """The stage whose buffer this one lies in."""
+        into = self.by_name[name].into
+        return self.owner(into) if into else name
+
+    def check(self) -> Plan:
+        """The plan itself; raises PlanError unless the rules of layout hold."""
+        known = {t.name: t for t in self.inputs}
+        taken: dict[str, str] = {}
+        for s in self.stages:
+            if s.name in known:
+                raise PlanError(f"{s.name}: defined twice")
+            for t in s.body.tensors:
+                if known.get(t.name) != t:
+                    raise PlanError(f"{s.name} reads {t.name}, which is not an input or an earlier stage as it reads it")
+                if t.name in taken:
+                    raise PlanError(f"{s.name} reads {t.name} after {taken[t.name]} took its buffer over")
+            if s.into:
+                self._check_into(s)
+                taken[s.into] = s.name
+            known[s.name] = s.tensor
+        for public, name in self.outputs.items():
+            if name not in self.by_name or name in taken:
+                raise PlanError(f"output {public}: no stage {name}, or {taken.get(name)} took its buffer over")
+        return self
+
+    def _check_into(self, s: Stage) -> None:
+        other = self.by_name.get(s.into)
+        if other is None or s.into in self.inputs:
+            raise PlanError(f"{s.name} takes over {s.into}, which is not a stage")
+        if s.template == "view":
+            if other.has_margin or s.has_margin:
+                raise PlanError(f"{s.name} cannot be a view of {s.into}: a margin lies between its elements")
+            return
+        if other.dims != s.dims or other.margin != s.margin:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: {other.dims} is not {s.dims}")
+        plain = tuple(var(axis) for axis in range(s.tensor.rank))
+        if any(read.tensor.name == s.into and read.at != plain for read in reads_of(s.body)):
+            raise PlanError(f"{s.name} reads {s.into} at another element than the one it writes")
+
+
+def number(e: IndexLike) -> int:
+    """The value of an index that has to be a number by now."""
+    value = index(e).constant
+    if value is None:
+        raise PlanError(f"{index(e).text} is not a number; only the batch size {BATCH.text} stays free")
+    return value
+
+
+def extent(bounds: Interval) -> int | None:
+    """The number of cells of an axis; None for the batch."""
+    size = bounds[1] - bounds[0]
+    return None if size == BATCH else max(number(size), 0)
+
+
+def reads_of(e: Expr) -> Iterator[Read]:
+    """Every read in an expression."""
+    for m in e.monomials:
+        for f in m.factors:
+            yield from _reads(f)
+
+
+def _reads(f: Factor) -> Iterator[Read]:
+    if isinstance(f, Read):
+        yield f
+    elif isinstance(f, Apply):
+        yield from reads_of(f.argument)
+    elif isinstance(f, Maximum):
+        yield from reads_of(f.body)
+    elif isinstance(f, Derivative):
+        raise PlanError(f"{f.text}: a stage is computed from values, not from a derivative")

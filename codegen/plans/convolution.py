@@ -1,0 +1,209 @@
+"""A convolution as one GEMM over windows, batch innermost: ``gemm`` (im2col) and ``toeplitz`` (tiles of outputs).
+
+The input is copied to channels, rows, columns, batch with a margin of zeros; a window matrix ``Col`` lays the cells
+under every window one below the other, a row of ones below them takes the bias along, and one GEMM does the rest.
+
+With a tile of t outputs an axis (for a pool of t that follows) the window of a whole tile is laid out once,
+``e < (t-1) s + d (k-1) + 1`` cells, and the kernel is written t times, shifted: ``T[r,n,c,e] = Sum_a [e == a d + r s]
+W[n,c,a]``.  That multiplies some zeros and copies each input cell fewer times; a tile of one is im2col, for which the
+window has the k cells that count.  The tile index r is an axis of the result, so that pooling is a sum of slabs.
+
+Letters: b image, n output channel, c input channel, i output position (j tile, r within it), a kernel cell,
+e window cell, h input cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from codegen.plan import Matrix, Stage
+from derive.indices import Index, IndexLike, Interval, equal, index, variables
+from derive.layers import Applied, Window
+from derive.terms import Tensor, constant, define, term
+
+
+@dataclass(frozen=True)
+class Windows:
+    """One convolution in a plan: its windows, the tile and how many tiles there are an axis, and names' suffix."""
+
+    windows: tuple[Window, ...]
+    tile: int
+    tiles: tuple[Index, ...]
+    suffix: str
+
+    @property
+    def axes(self) -> int:
+        """The number of spatial axes."""
+        return len(self.windows)
+
+    @property
+    def cells(self) -> tuple[Index, ...]:
+        """How many cells of a window are laid out, an axis."""
+        if self.tile == 1:
+            return tuple(w.kernel for w in self.windows)
+        return tuple(w.stride * (self.tile - 1) + w.extent for w in self.windows)
+
+    @property
+    def step(self) -> tuple[Index, ...]:
+        """The distance of two laid-out cells in the input: the dilation for a single output, else one."""
+        return tuple(w.dilation if self.tile == 1 else index(1) for w in self.windows)
+
+    def read(self, axis: int, j: Index, e: Index) -> Index:
+        """The input cell that is cell ``e`` of the window of tile ``j``."""
+        w = self.windows[axis]
+        return j * (w.stride * self.tile) + e * self.step[axis] - w.before
+
+    def place(self, axis: int, r: Index, a: Index) -> Index:
+        """The window cell under kernel cell ``a`` for output ``r`` of the tile."""
+        w = self.windows[axis]
+        return a if self.tile == 1 else a * w.dilation + r * w.stride
+
+    def margin(self) -> tuple[tuple[Index, Index], ...]:
+        """Zeros around channels, spatial axes and batch of the input that the windows reach."""
+        none = (index(0), index(0))
+        sides = []
+        for axis, w in enumerate(self.windows):
+            last = self.read(axis, self.tiles[axis] - 1, self.cells[axis] - 1)
+            beyond = (last - (w.size - 1)).constant
+            sides.append((w.before, index(max(0, beyond or 0))))
+        return (none, *sides, none)
+
+    def letters(self, name: str) -> str:
+        """One letter an axis: ``j0 j1``."""
+        return " ".join(f"{name}{axis}" for axis in range(self.axes))
+
+    def loops(self, name: str) -> tuple[str, ...]:
+        """The same as a tuple."""
+        return tuple(self.letters(name).split())
+
+
+def image(x: Tensor, w: Windows, margin: tuple[tuple[Index, Index], ...]) -> Stage:
+    """``In[c,h,b] = X[b,c,h]``: the batch becomes the innermost axis."""
+    n, c, *spatial = x.box
+    at = variables(0, 2 + w.axes)
+    tensor = define(f"In{w.suffix}", [c, *spatial, n], term(len(at), x[(at[-1], *at[:-1])]))
+    return Stage(tensor, "strided", f"c {w.letters('h')} b", margin=margin)
+
+
+def columns(x: Tensor, w: Windows) -> tuple[Stage, Stage]:
+    """``Col[c,e,j,b] = In[c, j t s + e - p, b]`` and the row of ones that takes the bias along."""
+    at = variables(0, 2 * w.axes + 2)
+    c, es, js, b = at[0], at[1 : 1 + w.axes], at[1 + w.axes : -1], at[-1]
+    cells = [w.read(axis, js[axis], es[axis]) for axis in range(w.axes)]
+    batch = x.box[-1]
+    col = define(f"Col{w.suffix}", [x.box[0], *w.cells, *w.tiles, batch], term(len(at), x[(c, *cells, b)]))
+    one = define(f"One{w.suffix}", [*w.tiles, batch], constant(w.axes + 1, 1))
+    letters = f"c {w.letters('e')} {w.letters('j')} b"
+    return (
+        Stage(col, "strided", letters, loops=w.loops("e")),
+        Stage(one, "constant", f"{w.letters('j')} b"),
+    )
+
+
+def kernel(weight: Tensor, bias: Tensor | None, w: Windows, scale: Fraction) -> tuple[Stage, ...]:
+    """``T[r,n,c,e] = Sum_a [e == place(r, a)] scale W[n,c,a]`` and ``ut[r,n] = scale u[n]``."""
+    tile: list[IndexLike | Interval] = [w.tile] * w.axes
+    n_box, c_box = weight.box[0], weight.box[1]
+    depth = 2 * w.axes + 2
+    at = variables(0, depth)
+    rs, n, c, es = at[: w.axes], at[w.axes], at[w.axes + 1], at[w.axes + 2 :]
+    a = variables(depth, w.axes)
+    guards = [equal(es[k], w.place(k, rs[k], a[k])) for k in range(w.axes)]
+    body = term(depth, weight[(n, c, *a)], over=weight.box[2:], guards=guards, coefficient=scale)
+    toeplitz = define(f"T{w.suffix}", [*tile, n_box, c_box, *w.cells], body)
+    letters = f"{w.letters('r')} n c {w.letters('e')} {w.letters('a')}"
+    stages = [Stage(toeplitz, "scatter", letters, loops=w.loops("r"))]
+    if bias is not None:
+        at = variables(0, w.axes + 1)
+        short = define(f"ut{w.suffix}", [*tile, n_box], term(len(at), bias[at[-1]], coefficient=scale))
+        stages.append(Stage(short, "strided", f"{w.letters('r')} n", loops=w.loops("r")))
+    return tuple(stages)
+
+
+def product(t: Stage, u: Stage | None, col: Stage, one: Stage, w: Windows, name: str) -> Stage:
+    """``Z[r,n,j,b] = Sum_{c,e} T[r,n,c,e] Col[c,e,j,b] + ut[r,n] One[j,b]``: the GEMM."""
+    head = t.tensor.box[: w.axes + 1]
+    box = [*head, *one.tensor.box]
+    at = variables(0, len(box))
+    rn, jb = at[: w.axes + 1], at[w.axes + 1 :]
+    k = variables(len(at), w.axes + 1)
+    body = term(len(at), t.tensor[(*rn, *k)], col.tensor[(*k, *jb)], over=t.tensor.box[w.axes + 1 :])
+    if u is not None:
+        body = body + term(len(at), u.tensor[rn], one.tensor[jb])
+    letters = f"{w.letters('r')} n {w.letters('j')} b c {w.letters('e')}"
+    return Stage(define(name, box, body), "matmul", letters)
+
+
+def matrices(w: Windows, bias: bool) -> tuple[Matrix, ...]:
+    """[T|ut], [Col; One] and, for the gradients, [dT|dut]."""
+    rows = w.axes + 1
+    if not bias:
+        return ()
+    return (
+        Matrix(f"Kernel{w.suffix}", (f"T{w.suffix}", f"ut{w.suffix}"), (rows, rows), "columns"),
+        Matrix(f"Windows{w.suffix}", (f"Col{w.suffix}", f"One{w.suffix}"), (rows, 0), "rows"),
+        Matrix(f"dKernel{w.suffix}", (f"dT{w.suffix}", f"dut{w.suffix}"), (rows, rows), "columns"),
+    )
+
+
+def kernel_gradient(dz: Stage, col: Stage, one: Stage, w: Windows, bias: bool) -> tuple[Stage, ...]:
+    """``dT[r,n,c,e] = Sum_{j,b} dZ[r,n,j,b] Col[c,e,j,b]`` and ``dut[r,n] = Sum_{j,b} dZ[r,n,j,b] One[j,b]``."""
+    head = dz.tensor.box[: w.axes + 1]
+    tail = col.tensor.box[: w.axes + 1]
+    summed = dz.tensor.box[w.axes + 1 :]
+    at = variables(0, len(head) + len(tail))
+    rn, ce = at[: len(head)], at[len(head) :]
+    jb = variables(len(at), len(summed))
+    body = term(len(at), dz.tensor[(*rn, *jb)], col.tensor[(*ce, *jb)], over=summed)
+    letters = f"{w.letters('r')} n c {w.letters('e')} {w.letters('j')} b"
+    stages = [Stage(define(f"dT{w.suffix}", [*head, *tail], body), "matmul", letters)]
+    if bias:
+        rn, jb = variables(0, len(head)), variables(len(head), len(summed))
+        body = term(len(head), dz.tensor[(*rn, *jb)], one.tensor[jb], over=summed)
+        letters = f"{w.letters('r')} n {w.letters('j')} b"
+        stages.append(Stage(define(f"dut{w.suffix}", list(head), body), "matmul", letters))
+    return tuple(stages)
+
+
+def untile(gradients: tuple[Stage, ...], weight: Tensor, bias: Tensor | None, w: Windows) -> tuple[Stage, ...]:
+    """``dW[n,c,a] = Sum_r dT[r,n,c, place(r, a)]`` and ``du[n] = Sum_r dut[r,n]``."""
+    tile: list[Interval] = [(index(0), index(w.tile))] * w.axes
+    at = variables(0, weight.rank)
+    rs = variables(weight.rank, w.axes)
+    cells = [w.place(k, rs[k], at[2 + k]) for k in range(w.axes)]
+    body = term(weight.rank, gradients[0].tensor[(*rs, at[0], at[1], *cells)], over=tile)
+    letters = f"n c {w.letters('a')} {w.letters('r')}"
+    stages = [Stage(define(f"dW{w.suffix}", list(weight.box), body), "strided", letters, loops=w.loops("r"))]
+    if bias is not None:
+        (n,), rs = variables(0, 1), variables(1, w.axes)
+        body = term(1, gradients[1].tensor[(*rs, n)], over=tile)
+        letters = f"n {w.letters('r')}"
+        stages.append(Stage(define(f"du{w.suffix}", list(bias.box), body), "strided", letters, loops=w.loops("r")))
+    return tuple(stages)
+
+
+def input_gradient(t: Stage, dz: Stage, x: Tensor, w: Windows) -> tuple[Stage, Stage]:
+    """``dCol[c,e,j,b] = Sum_{r,n} T dZ``, then ``dIn[c,h,b] = Sum_{e,j} [h == read(j, e)] dCol[c,e,j,b]``."""
+    summed = t.tensor.box[: w.axes + 1]
+    head, tail = t.tensor.box[w.axes + 1 :], dz.tensor.box[w.axes + 1 :]
+    at = variables(0, len(head) + len(tail))
+    rn = variables(len(at), len(summed))
+    ce, jb = at[: len(head)], at[len(head) :]
+    body = term(len(at), t.tensor[(*rn, *ce)], dz.tensor[(*rn, *jb)], over=summed)
+    letters = f"c {w.letters('e')} {w.letters('j')} b {w.letters('r')} n"
+    dcol = Stage(define(f"dCol{w.suffix}", [*head, *tail], body), "matmul", letters)
+    depth = w.axes + 2
+    at = variables(0, depth)
+    es, js = variables(depth, w.axes), variables(depth + w.axes, w.axes)
+    guards = [equal(at[1 + k], w.read(k, js[k], es[k])) for k in range(w.axes)]
+    over = [*dcol.tensor.box[1 : 1 + w.axes], *dcol.tensor.box[1 + w.axes : -1]]
+    body = term(depth, dcol.tensor[(at[0], *es, *js, at[-1])], over=over, guards=guards)
+    letters = f"c {w.letters('h')} b {w.letters('e')} {w.letters('j')}"
+    margin = w.margin()
+    return dcol, Stage(define(f"dIn{w.suffix}", list(x.box), body), "scatter", letters, w.loops("e"), margin)
+
+
+def windows_of(applied: Applied, tile: int, tiles: tuple[Index, ...], suffix: str) -> Windows:
+    """The windows of a convolution, for tiles of ``tile`` outputs an axis."""
+    return Windows(applied.windows, tile, tiles, suffix)

@@ -1,0 +1,167 @@
+"""Stages that many plans share: tanh for a sigmoid, pooling as a sum of slabs, dense layers, the softmax loss.
+
+sigmoid(z) = 1/2 + 1/2 tanh(z/2) turns three passes into one, when the product before it already gives z/2; and
+1/4 - 1/4 tanh(z/2)^2 is its derivative.  Both are laws in the plan's theorem.  A cotangent comes with a rational
+``scale`` that its consumer applies, so that constants meet in one multiplication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from codegen.plan import BATCH, Stage
+from derive.indices import Index, equal, index, variables
+from derive.terms import Apply, Expr, Maximum, Tensor, constant, define, term
+
+HALF = Fraction(1, 2)
+
+
+@dataclass(frozen=True)
+class Cotangent:
+    """The derivative of the loss by some tensor, as ``scale`` times what a stage holds."""
+
+    stage: Stage
+    scale: Fraction = Fraction(1)
+
+
+def pointwise(name: str, like: Stage, body: Expr, into: str = "") -> Stage:
+    """A stage with the box and margin of another one."""
+    tensor = define(name, like.tensor.box, body)
+    return Stage(tensor, "pointwise", like.letters, margin=like.margin, into=into)
+
+
+def tanh_of(z: Stage, name: str) -> Stage:
+    """``tanh(Z)`` in the place of Z."""
+    at = variables(0, z.tensor.rank)
+    body = term(len(at), Apply("tanh", term(len(at), z.tensor[at])))
+    return pointwise(name, z, body, into=z.name)
+
+
+def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Index, Index], ...]) -> tuple[Stage, Stage]:
+    """``S = Sum_r t[r]`` and ``P = 1/2 + S / (2 tile^axes)``: the mean of the sigmoids whose tanh is t."""
+    box = t.tensor.box[axes:]
+    at = variables(0, len(box))
+    rs = variables(len(box), axes)
+    tile_axes = [(index(0), index(tile))] * axes
+    letters = t.letters.split()[axes : axes + len(box)] + [f"r{k}" for k in range(axes)]
+    loops = tuple(f"r{k}" for k in range(axes))
+    body = term(len(box), t.tensor[(*rs, *at)], over=tile_axes)
+    slabs = Stage(define(f"S{suffix}", list(box), body), "strided", " ".join(letters), loops, margin)
+    mean = constant(len(at), HALF) + term(len(at), slabs.tensor[at], coefficient=HALF / tile**axes)
+    return slabs, pointwise(f"P{suffix}", slabs, mean, into=slabs.name)
+
+
+def sigmoid_backward(t: Stage, down: Cotangent, suffix: str, axes: int, share: Fraction) -> tuple[Stage, ...]:
+    """``dZ[r,..] = share (1/4) (1 - t[r,..]^2) G[..]``: from the cotangent of the pooled mean to that of z."""
+    g = down.stage
+    at = variables(0, g.tensor.rank)
+    scaled = term(len(at), g.tensor[at], coefficient=share * down.scale / 4)
+    small = pointwise(f"D{suffix}", g, scaled, into=g.name)
+    full = variables(0, t.tensor.rank)
+    square = term(len(full), t.tensor[full], t.tensor[full])
+    slope = pointwise(f"Q{suffix}", t, constant(len(full), 1) - square, into=t.name)
+    both = term(len(full), slope.tensor[full], small.tensor[full[axes:]])
+    return small, slope, pointwise(f"dZ{suffix}", slope, both, into=slope.name)
+
+
+# --- dense layers -------------------------------------------------------------------------------------------------
+
+
+def dense(h: Stage, weight: Tensor, bias: Tensor, suffix: str) -> tuple[Stage, Stage]:
+    """``ZW[n,b] = Sum_k W[n,k] H[k,b]`` and ``Z = ZW + u``."""
+    n, b, k = variables(0, 3)
+    product = term(2, weight[n, k], h.tensor[k, b], over=[h.tensor.box[0]])
+    zw = Stage(define(f"ZW{suffix}", [weight.box[0], h.tensor.box[1]], product), "matmul", "n b k")
+    return zw, pointwise(f"Z{suffix}", zw, term(2, zw.tensor[n, b]) + term(2, bias[n]), into=zw.name)
+
+
+def dense_sigmoid(z: Stage, suffix: str) -> tuple[Stage, Stage]:
+    """``t = tanh(Z / 2)`` and ``A = 1/2 + 1/2 t``."""
+    at = variables(0, 2)
+    half = term(2, z.tensor[at], coefficient=HALF)
+    t = pointwise(f"t{suffix}", z, term(2, Apply("tanh", half)), into=z.name)
+    a = constant(2, HALF) + term(2, t.tensor[at], coefficient=HALF)
+    return t, pointwise(f"A{suffix}", t, a, into=t.name)
+
+
+def dense_sigmoid_backward(a: Stage, down: Cotangent, suffix: str) -> tuple[Stage, Stage]:
+    """``dZ = (A - A^2) G`` for a cotangent G of the sigmoid A."""
+    at = variables(0, 2)
+    slope = pointwise(f"Q{suffix}", a, term(2, a.tensor[at]) - term(2, a.tensor[at], a.tensor[at]))
+    both = term(2, slope.tensor[at], down.stage.tensor[at], coefficient=down.scale)
+    return slope, pointwise(f"dZ{suffix}", slope, both, into=slope.name)
+
+
+def dense_backward(dz: Stage, h: Stage, weight: Tensor, bias: Tensor, suffix: str) -> tuple[Stage, Stage]:
+    """``dW[n,k] = Sum_b dZ[n,b] H[k,b]`` and ``du[n] = Sum_b dZ[n,b]``."""
+    n, k, b = variables(0, 3)
+    over = [dz.tensor.box[1]]
+    dw = define(f"dW{suffix}", list(weight.box), term(2, dz.tensor[n, b], h.tensor[k, b], over=over))
+    du = define(f"du{suffix}", list(bias.box), term(1, dz.tensor[variables(0, 2)], over=over))
+    return Stage(dw, "matmul", "n k b"), Stage(du, "reduce", "n b")
+
+
+def dense_input_gradient(dz: Stage, weight: Tensor, suffix: str) -> Stage:
+    """``dH[k,b] = Sum_n W[n,k] dZ[n,b]``."""
+    k, b, n = variables(0, 3)
+    body = term(2, weight[n, k], dz.tensor[n, b], over=[weight.box[0]])
+    return Stage(define(f"dH{suffix}", [weight.box[1], dz.tensor.box[1]], body), "matmul", "k b n")
+
+
+def flattened(p: Stage, suffix: str) -> Stage:
+    """``F[k,b] = Sum_{c,i,j} [k == (c H + i) W + j] P[c,i,j,b]``: the same cells with fewer axes."""
+    *axes, batch = p.tensor.box
+    total, flat = index(1), index(0)
+    inner = variables(2, len(axes))
+    for v, (_, hi) in zip(inner, axes, strict=True):
+        flat, total = flat * hi + v, total * hi
+    k, b = variables(0, 2)
+    body = term(2, p.tensor[(*inner, b)], over=axes, guards=[equal(k, flat)])
+    return Stage(define(f"F{suffix}", [total, batch], body), "view", "k b", into=p.name)
+
+
+def unflattened(df: Stage, p: Stage, suffix: str) -> Stage:
+    """``dP[c,i,j,b] = dF[(c H + i) W + j, b]``."""
+    *axes, _ = p.tensor.box
+    at = variables(0, p.tensor.rank)
+    flat = index(0)
+    for v, (_, hi) in zip(at, axes, strict=False):
+        flat = flat * hi + v
+    body = term(len(at), df.tensor[flat, at[-1]])
+    return Stage(define(f"dP{suffix}", list(p.tensor.box), body), "view", p.letters, into=df.name)
+
+
+# --- softmax and cross-entropy ------------------------------------------------------------------------------------
+
+
+def cross_entropy(z: Stage, target: Tensor) -> tuple[Stage, ...]:
+    """The loss and its cotangent of the logits, in the stable form: everything relative to the row's maximum.
+
+    ``dZ = (exp(z - M) / Sum exp(z - M) - T) / N`` and ``L = (Sum_b log Sum_n exp(z - M) + M - Sum_n T z) / N``.
+    The last stage but one is dZ, the last one L.
+    """
+    n, b = variables(0, 2)
+    classes, batch = z.tensor.box
+    over_n, over_b = [classes], [batch]
+    box = [classes, batch]
+    hit = Stage(define("Tn", box, term(2, target[b, n])), "strided", "n b")
+    at = variables(1, 1)
+    top = Maximum((classes,), (), term(2, z.tensor[at[0], n]))
+    m = Stage(define("M", [batch], term(1, top)), "reduce", "b n")
+    rel = pointwise("R", z, term(2, z.tensor[n, b]) - term(2, m.tensor[b]))
+    e = pointwise("E", rel, term(2, Apply("exp", term(2, rel.tensor[n, b]))), into=rel.name)
+    s = Stage(define("Se", [batch], term(1, e.tensor[at[0], n], over=over_n)), "reduce", "b n")
+    log = pointwise("Ls", s, term(1, Apply("log", term(1, s.tensor[n]))))
+    lse = pointwise("Lm", log, term(1, log.tensor[n]) + term(1, m.tensor[n]), into=log.name)
+    tz = pointwise("Tz", hit, term(2, hit.tensor[n, b], z.tensor[n, b]))
+    h = Stage(define("Hz", [batch], term(1, tz.tensor[at[0], n], over=over_n)), "reduce", "b n")
+    each = pointwise("Le", lse, term(1, lse.tensor[n]) - term(1, h.tensor[n]), into=lse.name)
+    total = Stage(define("Lt", [], term(0, each.tensor[n], over=over_b)), "reduce", "b")
+    share = Stage(define("share", [], term(0, Apply("recip", term(0, over=[(index(0), BATCH)])))), "share")
+    loss = pointwise("L", total, term(0, share.tensor[()], total.tensor[()]))
+    r = pointwise("Rs", s, term(1, Apply("recip", term(1, s.tensor[n]))), into=s.name)
+    p = pointwise("Pr", e, term(2, e.tensor[n, b], r.tensor[b]), into=e.name)
+    miss = pointwise("Pd", p, term(2, p.tensor[n, b]) - term(2, hit.tensor[n, b]), into=p.name)
+    dz = pointwise("dL", miss, term(2, miss.tensor[n, b], share.tensor[()]), into=miss.name)
+    return hit, m, rel, e, s, log, lse, tz, h, each, total, share, loss, r, p, miss, dz

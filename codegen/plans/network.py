@@ -1,0 +1,229 @@
+"""The plan of a whole network: forward, loss and every gradient, batch innermost from the first layer to the last.
+
+A network is cut into groups that the machine likes to do at once: a convolution with its sigmoid and pooling, a dense
+layer with its sigmoid, a flattening.  Each group gives its forward stages and, from the cotangent of what it made, its
+backward stages; the cotangents meet in the order of the chain rule.  Layouts are chosen once: the input is copied to
+batch innermost, everything after it stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from codegen.plan import Matrix, Plan, PlanError, Stage
+from codegen.plans import convolution as conv
+from codegen.plans import elementwise as ew
+from codegen.plans.elementwise import Cotangent
+from derive.indices import Index, index
+from derive.layers import Applied, AvgPool, Conv, Flatten, Linear, Sequential, Sigmoid
+from derive.terms import Tensor, tensor
+
+BLOCK = 64
+
+
+@dataclass
+class Builder:
+    """The stages so far; ``backward`` holds, for each group, how a cotangent passes through it."""
+
+    inputs: list[Tensor]
+    forward: list[Stage] = field(default_factory=list)
+    backward: list[Group] = field(default_factory=list)
+    matrices: list[Matrix] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    def add(self, *stages: Stage) -> Stage:
+        """Append stages; gives the last one."""
+        self.forward.extend(stages)
+        return stages[-1]
+
+
+class Group:
+    """Some layers done at once, with what their backward pass needs."""
+
+    def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
+        """The backward stages from the cotangent of the output, and the cotangent of the input unless ``first``."""
+        raise PlanError(f"{type(self).__name__} has no backward pass")
+
+
+@dataclass
+class ConvolutionGroup(Group):
+    """Convolution, sigmoid and average pooling over tiles that do not overlap."""
+
+    w: conv.Windows
+    x: Tensor
+    applied: Applied
+    kernel: tuple[Stage, ...]
+    columns: tuple[Stage, Stage]
+    t: Stage
+    shape: Stage
+
+    def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
+        """See the class: to z, to the kernel, and back through the windows."""
+        weight, bias = self.applied.parameters["weight"], self.applied.parameters.get("bias")
+        w, axes = self.w, self.w.axes
+        share = Fraction(1, w.tile**axes)
+        stages = list(ew.sigmoid_backward(self.t, down, w.suffix, axes, share))
+        dz = stages[-1]
+        gradient = conv.kernel_gradient(dz, *self.columns, w, bias is not None)
+        stages += [*gradient, *conv.untile(gradient, weight, bias, w)]
+        if first:
+            return stages, None
+        back = conv.input_gradient(self.kernel[0], dz, self.x, w)
+        # The kernel is stored halved for the tanh, so what comes back through it is half the cotangent.
+        return [*stages, *back], Cotangent(back[-1], Fraction(2))
+
+
+@dataclass
+class DenseGroup(Group):
+    """A dense layer, with or without a sigmoid."""
+
+    h: Stage
+    applied: Applied
+    a: Stage | None
+    suffix: str
+
+    def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
+        """See the class."""
+        weight, bias = self.applied.parameters["weight"], self.applied.parameters["bias"]
+        stages: list[Stage] = []
+        dz = down.stage
+        if self.a is not None:
+            stages += ew.dense_sigmoid_backward(self.a, down, self.suffix)
+            dz = stages[-1]
+        elif down.scale != 1:
+            raise PlanError(f"dense layer {self.suffix}: its cotangent has the scale {down.scale}")
+        stages += ew.dense_backward(dz, self.h, weight, bias, self.suffix)
+        if first:
+            return stages, None
+        stages.append(ew.dense_input_gradient(dz, weight, self.suffix))
+        return stages, Cotangent(stages[-1])
+
+
+@dataclass
+class FlattenGroup(Group):
+    """Fewer axes, the same cells."""
+
+    p: Stage
+    suffix: str
+
+    def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
+        """See the class."""
+        back = ew.unflattened(down.stage, self.p, self.suffix)
+        return [back], Cotangent(back, down.scale)
+
+
+def network(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK) -> Plan:
+    """The plan of a network of convolution-sigmoid-pool groups, a flattening, and dense layers, with its loss.
+
+    Raises PlanError for a network of another form; the text says where it stops.
+    """
+    x = tensor("X", *input_shape)
+    target = tensor("T", x.box[0][1], net.output_shape(input_shape)[-1])
+    steps = net.chain(x)
+    made = Builder([x, target])
+    at, h = 0, None
+    while at < len(steps):
+        used, h = _group(made, steps, at, x, h)
+        at += used
+    if h is None or h.tensor.rank != 2:
+        raise PlanError("the network has to end in a dense layer: its loss is that of classes")
+    made.outputs["forward"] = h.name
+    *loss, dz = ew.cross_entropy(h, target)
+    stages = [*made.forward, *loss, dz]
+    made.outputs["loss"] = "L"
+    down: Cotangent | None = Cotangent(dz)
+    for group in reversed(made.backward):
+        if down is None:
+            raise PlanError("a group before the first layer with parameters")
+        more, down = group.gradients(down, first=group is made.backward[0])
+        stages += more
+    gradients = {f"gradient {public}": f"d{name}" for public, name in made.parameters.items()}
+    return Plan(
+        "network", tuple(made.inputs), tuple(stages), {**made.outputs, **gradients}, tuple(made.matrices),
+        made.parameters, block,
+    ).check()  # fmt: skip
+
+
+def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage | None) -> tuple[int, Stage]:
+    """Plan the group that starts at a layer; gives how many layers it took and its output."""
+    layer = steps[at].layer
+    following = [step.layer for step in steps[at + 1 : at + 3]]
+    if isinstance(layer, Conv) and layer.bias:
+        _take_parameters(made, steps[at], at)
+        return _convolution(made, steps, at, following, x, h)
+    if isinstance(layer, Linear) and layer.bias and h is not None:
+        _take_parameters(made, steps[at], at)
+        z = made.add(*ew.dense(h, *_weights(steps[at]), str(at)))
+        sigmoid = bool(following) and isinstance(following[0], Sigmoid)
+        a = made.add(*ew.dense_sigmoid(z, str(at))) if sigmoid else None
+        made.backward.append(DenseGroup(h, steps[at], a, str(at)))
+        return (2 if sigmoid else 1), a or z
+    if isinstance(layer, Flatten) and h is not None and h.tensor.rank > 2:
+        made.backward.append(FlattenGroup(h, str(at)))
+        return 1, made.add(ew.flattened(h, str(at)))
+    raise PlanError(
+        f"layer {at} is {layer}: the network plan knows convolution + sigmoid + pooling, flatten, and dense layers "
+        "with or without sigmoid, each with a bias, the first one a convolution"
+    )
+
+
+def _convolution(
+    made: Builder, steps: Sequence[Applied], at: int, following: Sequence[object], x: Tensor, h: Stage | None
+) -> tuple[int, Stage]:
+    step = steps[at]
+    tile, used = _tile(at, following)
+    output = steps[at + used - 1].y
+    w = conv.windows_of(step, tile, tuple(hi for _, hi in output.box[2:]), str(at))
+    if h is None:
+        h = made.add(conv.image(x, w, w.margin()))
+    weight, bias = _weights(step)
+    kernel = conv.kernel(weight, bias, w, ew.HALF)
+    columns = conv.columns(h.tensor, w)
+    made.add(*kernel, *columns)
+    made.matrices += conv.matrices(w, bias=True)
+    zh = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zh{at}"))
+    t = made.add(ew.tanh_of(zh, f"t{at}"))
+    p = made.add(*ew.pooled(t, str(at), tile, w.axes, _next_margin(steps, at + used)))
+    made.backward.append(ConvolutionGroup(w, h.tensor, step, kernel, columns, t, p))
+    return used, p
+
+
+def _tile(at: int, following: Sequence[object]) -> tuple[int, int]:
+    """The side of the pool that follows, and how many layers the group has."""
+    if not (following and isinstance(following[0], Sigmoid)):
+        raise PlanError(f"layer {at}: the network plan needs a sigmoid after a convolution")
+    pool = following[1] if len(following) > 1 else None
+    if not isinstance(pool, AvgPool):
+        return 1, 2
+    sides = {*_sides(pool.kernel_size), *_sides(pool.stride)}
+    if len(sides) != 1:
+        raise PlanError(f"layer {at + 2}: the network plan needs a pool whose sides and strides are equal, not {pool}")
+    return sides.pop(), 3
+
+
+def _sides(dims: object) -> list[int]:
+    return [d for d in dims if isinstance(d, int)] if isinstance(dims, tuple) else []
+
+
+def _next_margin(steps: Sequence[Applied], at: int) -> tuple[tuple[Index, Index], ...]:
+    """The margin that the layer after a group needs around its input."""
+    none = ((index(0), index(0)),)
+    step = steps[at] if at < len(steps) else None
+    if step is None or not isinstance(step.layer, Conv):
+        return none * (len(steps[at - 1].y.box))
+    tile, used = _tile(at, [s.layer for s in steps[at + 1 : at + 3]])
+    output = steps[at + used - 1].y
+    return conv.windows_of(step, tile, tuple(hi for _, hi in output.box[2:]), str(at)).margin()
+
+
+def _take_parameters(made: Builder, step: Applied, at: int) -> None:
+    for key, t in step.parameters.items():
+        made.inputs.append(t)
+        made.parameters[f"{at}.{key}"] = t.name
+
+
+def _weights(step: Applied) -> tuple[Tensor, Tensor]:
+    return step.parameters["weight"], step.parameters["bias"]

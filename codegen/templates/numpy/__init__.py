@@ -1,0 +1,138 @@
+"""NumPy templates: one stage of a plan in, a few lines of Python out.
+
+``print_stage`` finds the template of a stage.  Nothing here is proved; what is printed is executed exactly against the
+stages by ``codegen.check``.
+"""
+
+from __future__ import annotations
+
+from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.numpy.matmul import matmul
+from codegen.templates.numpy.pointwise import pointwise, reduce
+from codegen.templates.numpy.strided import scatter, strided
+from codegen.templates.numpy.text import Context
+
+WITHOUT_TEXT = ("constant", "share", "view")
+
+
+def print_stage(ctx: Context, stage: Stage) -> list[str]:
+    """The lines that compute a stage; none for what is set when the buffers are made."""
+    accumulate = ctx.plan.phases[stage.name] == "accumulate"
+    match stage.template:
+        case "matmul":
+            return matmul(ctx, stage, accumulate=accumulate)
+        case "reduce":
+            return reduce(ctx, stage, accumulate=accumulate)
+        case _ if stage.template in WITHOUT_TEXT:
+            return []
+        case _ if accumulate:
+            raise PlanError(f"{stage.name}: a {stage.template} stage cannot be summed over blocks of the batch")
+        case "strided":
+            return strided(ctx, stage)
+        case "scatter":
+            return scatter(ctx, stage)
+        case "pointwise":
+            return pointwise(ctx, stage)
+        case _:
+            raise PlanError(f"{stage.name}: there is no NumPy template {stage.template}")
+
+
+def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
+    """The lines that make the buffers, of the workspace ('w') and of a block of images ('v')."""
+    lines: dict[str, list[str]] = {"w": [], "v": []}
+    made: set[str] = set()
+    for stage in plan.stages:
+        matrix = plan.part_of.get(stage.name)
+        owner = ctx.arrays[stage.name].split(".")[0]
+        if matrix is None:
+            lines[owner].append(_own_buffer(stage, plan))
+        else:
+            if matrix.name not in made:
+                lines[owner].append(_matrix_buffer(plan, matrix.name))
+                made.add(matrix.name)
+            lines[owner].append(_part(plan, stage))
+        lines[owner].extend(_filled(stage))
+    for (name, split), attribute in sorted(ctx.flat.items()):
+        owner = ctx.arrays[name].split(".")[0]
+        lines[owner].append(f"self.{attribute} = {_flattened(plan, name, split)}")
+    for name in ctx.products:
+        target = plan.part_of[name].name if name in plan.part_of else name
+        lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
+    return lines
+
+
+def _product_target(ctx: Context, name: str, target: str) -> str:
+    flat = [attribute for (owner, _), attribute in ctx.flat.items() if owner == name]
+    return f"self.{flat[0] if flat and target == name else target}"
+
+
+def _shape(dims: tuple[int | None, ...]) -> str:
+    texts = ["b" if d is None else str(d) for d in dims]
+    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+
+
+def _own_buffer(stage: Stage, plan: Plan) -> str:
+    if stage.template == "view":
+        return f"self.{stage.name} = self.{stage.into}.reshape{_shape(stage.dims)}"
+    if stage.into:
+        return f"self.{stage.name} = self.{stage.into}"
+    zeroed = stage.has_margin or stage.template == "scatter" or plan.phases[stage.name] == "accumulate"
+    return f"self.{stage.name} = np.{'zeros' if zeroed else 'empty'}({_shape(stage.dims)}, dtype)"
+
+
+def _filled(stage: Stage) -> list[str]:
+    if stage.template == "constant":
+        return [f"self.{stage.name}[...] = {stage.body.monomials[0].coefficient}"]
+    if stage.template == "share":
+        return [f"self.{stage.name}[...] = ratio(1, max(batch, 1), dtype)"]
+    return []
+
+
+def _count(dims: tuple[int | None, ...]) -> str:
+    factors = 1
+    for d in dims:
+        factors *= 1 if d is None else d
+    return f"{factors} * b" if None in dims else str(factors)
+
+
+def _sides(plan: Plan, name: str, split: int) -> tuple[str, str]:
+    dims = plan.by_name[name].dims
+    return _count(dims[:split]), _count(dims[split:])
+
+
+def _matrix_buffer(plan: Plan, name: str) -> str:
+    matrix = next(m for m in plan.matrices if m.name == name)
+    sides = [_sides(plan, part, split) for part, split in zip(matrix.parts, matrix.rows, strict=True)]
+    along = 0 if matrix.stacked == "rows" else 1
+    if len({side[1 - along] for side in sides}) != 1:
+        raise PlanError(f"{name}: the parts {matrix.parts} have sides {sides} and cannot be stacked as {matrix.stacked}")
+    total = str(sum(int(side[along]) for side in sides))
+    shape = (total, sides[0][1]) if along == 0 else (sides[0][0], total)
+    return f"self.{name} = np.zeros(({shape[0]}, {shape[1]}), dtype)"
+
+
+def _part(plan: Plan, stage: Stage) -> str:
+    return f"self.{stage.name} = {_part_slice(plan, stage.name)}.reshape{_shape(stage.dims)}"
+
+
+def _part_slice(plan: Plan, name: str) -> str:
+    matrix = plan.part_of[name]
+    along = 0 if matrix.stacked == "rows" else 1
+    start = 0
+    for part, split in zip(matrix.parts, matrix.rows, strict=True):
+        width = int(_sides(plan, part, split)[along])
+        if part == name:
+            break
+        start += width
+    cells = f"{start}:{start + width}"
+    return f"self.{matrix.name}[{cells}]" if along == 0 else f"self.{matrix.name}[:, {cells}]"
+
+
+def _flattened(plan: Plan, name: str, split: int) -> str:
+    if name in plan.part_of:
+        matrix = plan.part_of[name]
+        if matrix.rows[matrix.parts.index(name)] != split:
+            raise PlanError(f"{name} is stored with {matrix.rows} axes as rows, and used with {split}")
+        return _part_slice(plan, name)
+    rows, columns = _sides(plan, name, split)
+    return f"self.{name}.reshape({rows}, {columns})"

@@ -1,0 +1,59 @@
+"""What every NumPy template needs: where tensors are found in the text, constants, and loops around a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from codegen.plan import Plan, PlanError, Stage, number
+from codegen.templates.numpy.views import Scope
+from derive.terms import Monomial
+
+
+@dataclass
+class Context:
+    """The plan being printed; ``arrays`` says how each tensor is reached, the rest is collected for the workspace."""
+
+    plan: Plan
+    arrays: dict[str, str]
+    constants: set[Fraction] = field(default_factory=set)
+    flat: dict[tuple[str, int], str] = field(default_factory=dict)
+    products: list[str] = field(default_factory=list)
+
+    def constant(self, value: Fraction) -> str:
+        """The text for a rational number in the dtype of the workspace."""
+        self.constants.add(value)
+        return f"w.{constant_name(value)}"
+
+
+def constant_name(value: Fraction) -> str:
+    """The attribute that holds a rational number: ``c_1_2``, ``c_minus_1_4``."""
+    sign = "minus_" if value < 0 else ""
+    return f"c_{sign}{abs(value.numerator)}_{value.denominator}"
+
+
+def only_monomial(stage: Stage) -> Monomial:
+    """The one monomial of a stage, for templates that print one."""
+    if len(stage.body.monomials) != 1:
+        raise PlanError(f"{stage.name}: the template {stage.template} prints one monomial, not {stage.body.text}")
+    return stage.body.monomials[0]
+
+
+def looped(scope: Scope, levels: Sequence[int], statements: Iterable[str]) -> list[str]:
+    """The statements inside one ``for`` for each of these variables."""
+    lines = []
+    for depth, level in enumerate(levels):
+        lo, hi = (number(e) for e in scope.intervals[level])
+        bounds = f"{lo}, {hi}" if lo else f"{hi}"
+        lines.append(f"{'    ' * depth}for {scope.letters[level]} in range({bounds}):")
+    return lines + [f"{'    ' * len(levels)}{s}" for s in statements]
+
+
+def times(ctx: Context, source: str, coefficient: Fraction, target: str) -> str:
+    """The statement ``target = coefficient * source``."""
+    if coefficient == 1:
+        return f"np.copyto({target}, {source})"
+    if coefficient == -1:
+        return f"np.negative({source}, out={target})"
+    return f"np.multiply({source}, {ctx.constant(coefficient)}, out={target})"

@@ -1,0 +1,161 @@
+"""Where an element lies: a read with its loops fixed, as a NumPy index expression.
+
+For every axis of what is read the index is ``constant + loop variables + step * one vector variable``; it becomes a
+scalar index or a slice.  The axes that are left are then put into the order of what is written: transposed, and with
+``None`` where a vector variable does not occur, so that NumPy broadcasts.  An index that leaves the stored cells is
+refused here, with the numbers: text relies on margins and on nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from codegen.plan import Plan, PlanError, Stage, extent, number
+from derive.indices import Index, Interval, index, var
+from derive.terms import Read, Tensor
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The variables of a stage in one monomial: a letter and an interval each, and which of them are loops."""
+
+    letters: tuple[str, ...]
+    intervals: tuple[Interval, ...]
+    loops: frozenset[int]
+
+    def text(self, e: Index) -> str:
+        """An index as Python text."""
+        body = re.sub(r"\$(\d+)", lambda m: self.letters[int(m.group(1))], e.text)
+        return re.sub(r"(?<=[\w)])([+-])", r" \1 ", body.removeprefix("+"))
+
+    def vectors(self, e: Index) -> list[int]:
+        """The variables of an index that are not loops."""
+        return sorted(e.variables - self.loops)
+
+    def low(self, e: Index) -> int:
+        """The least value of an affine index over the variables that have numbers for intervals."""
+        return self._extreme(e, lambda slope: slope < 0)
+
+    def high(self, e: Index) -> int:
+        """The largest value."""
+        return self._extreme(e, lambda slope: slope > 0)
+
+    def _extreme(self, e: Index, at_end: Callable[[int], bool]) -> int:
+        total = e
+        for level in sorted(e.variables):
+            parts = total.linear_in(level)
+            if parts is None:
+                raise PlanError(f"{e.text} is not affine")
+            lo, hi = self.intervals[level]
+            end = number(hi) - 1 if at_end(number(parts[0])) else number(lo)
+            total = parts[0] * end + parts[1]
+        return number(total)
+
+
+def scope_of(stage: Stage, binders: Sequence[Interval]) -> Scope:
+    """The scope of one monomial of a stage."""
+    letters = stage.names
+    count = stage.tensor.rank + len(binders)
+    loops = frozenset(k for k in range(count) if letters[k] in stage.loops)
+    return Scope(letters[:count], stage.tensor.box + tuple(binders), loops)
+
+
+@dataclass(frozen=True)
+class View:
+    """A NumPy expression and the vector variables that number its axes."""
+
+    text: str
+    axes: tuple[int, ...]
+
+    def aligned(self, wanted: Sequence[int]) -> str:
+        """The same with its axes in the wanted order, broadcast where one is missing."""
+        kept = [level for level in wanted if level in self.axes]
+        text = self.text
+        if kept != list(self.axes):
+            order = ", ".join(str(self.axes.index(level)) for level in kept)
+            text = f"{text}.transpose({order})"
+        if len(kept) == len(wanted) or not kept:
+            return text
+        first = wanted.index(kept[0])
+        picks = [":" if level in kept else "None" for level in wanted[first:]]
+        while picks and picks[-1] == ":":
+            picks.pop()
+        return f"{text}[{', '.join(picks)}]" if picks else text
+
+
+def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: Scope, *, writes: bool = False) -> View:
+    """The cells of ``t`` at these indices, in the array that stores it.
+
+    What is read outside its box has to be a margin of zeros; a scatter leaves other numbers in its own.
+    """
+    stage = plan.by_name.get(t.name)
+    if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].template == "scatter":
+        _inside_box(t, at, scope)
+    tokens: list[str] = []
+    axes: list[int] = []
+    for axis, e in enumerate(at):
+        margin = stage.margin[axis] if stage else (index(0), index(0))
+        shifted = e - t.box[axis][0] + margin[0]
+        size = extent(t.box[axis])
+        stored = None if size is None else size + number(margin[0]) + number(margin[1])
+        token, level = _token(t.name, shifted, stored, scope)
+        tokens.append(token)
+        if level is not None:
+            axes.append(level)
+    while tokens and tokens[-1] == ":":
+        tokens.pop()
+    return View(f"{array}[{', '.join(tokens)}]" if tokens else array, tuple(axes))
+
+
+def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, int | None]:
+    vectors = scope.vectors(e)
+    if not vectors:
+        _inside(name, e, stored, scope)
+        return scope.text(e), None
+    if len(vectors) > 1:
+        raise PlanError(f"{name}: the index {e.text} has two vector variables; make one of them a loop")
+    level = vectors[0]
+    parts = e.linear_in(level)
+    step = None if parts is None else parts[0].constant
+    if parts is None or step is None or step < 1:
+        raise PlanError(f"{name}: the index {e.text} is not a slice with a positive step")
+    lo, hi = scope.intervals[level]
+    length = extent((lo, hi))
+    if length is None or stored is None:
+        if e != var(level) or length is not None or stored is not None:
+            raise PlanError(f"{name}: the batch is read at {e.text}, not at its own variable")
+        return ":", level
+    _inside(name, e, stored, scope)
+    start = parts[1] + step * number(lo)
+    if start == index(0) and step == 1 and length == stored:
+        return ":", level
+    stop = start + step * (length - 1) + 1
+    return f"{scope.text(start)}:{scope.text(stop)}" + (f":{step}" if step > 1 else ""), level
+
+
+def _inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
+    for bounds, e in zip(t.box, at, strict=True):
+        size = extent(bounds)
+        if size is not None:
+            _inside(t.name, e - bounds[0], size, scope)
+
+
+def _inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
+    if stored is None:
+        raise PlanError(f"{name}: the batch is read at {e.text}")
+    low, high = scope.low(e), scope.high(e)
+    if low < 0 or high >= stored:
+        raise PlanError(f"{name}: cells {low}..{high} are read and 0..{stored - 1} are stored; it needs a margin")
+
+
+def read_view(plan: Plan, arrays: dict[str, str], read: Read, scope: Scope) -> View:
+    """The cells of a read."""
+    return stored_view(plan, arrays[read.tensor.name], read.tensor, read.at, scope)
+
+
+def target_view(plan: Plan, arrays: dict[str, str], stage: Stage, scope: Scope) -> View:
+    """The cells that a stage writes, inside its margins."""
+    at = [var(axis) for axis in range(stage.tensor.rank)]
+    return stored_view(plan, arrays[stage.name], stage.tensor, at, scope, writes=True)

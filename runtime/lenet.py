@@ -1,0 +1,361 @@
+"""The main job, as `certiconv lenet` runs it: derive, emit, check, train, report.
+
+Each phase is one function that takes a `LenetRun`, adds what it found, and returns one line that says what came of it.
+What is trained is the very text that was checked, and the theorems are proved afresh, not read from a file.  The report
+says only what the run holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from derive import layers
+from derive.legality import LayerError
+from runtime.compile import Emitted, PathLike, emit, load_text
+from runtime.data import Digits, load_digits, load_idx_folder, standardise
+from runtime.network import Network
+from runtime.train import Epoch, History, Settings, confusion_matrix, train
+
+if TYPE_CHECKING:
+    from derive.derivation import Derivation
+    from runtime.report import Milestone, Phase, ReportContent, TheoremCard, WeightPicture
+
+Value = TypeVar("Value")
+
+INPUT_SHAPE = (1, 1, 28, 28)
+"""What LeNet is emitted for; the batch size stays free."""
+
+DTYPE = "float32"
+SHOWN_MISTAKES = 12
+_WITH_PARAMETERS = ("weight", "bias")
+
+
+@dataclass
+class LenetRun:
+    """What a run knows so far; each phase fills in its part.
+
+    Attributes:
+        settings, digits, backend, command: what the run was asked for; the digits are standardised.
+        network: the layers.
+        derivations: every theorem with its steps, by its part of the network.
+        emitted, certificate: the text, and what is known about it and how.
+        trained, history: the network with its parameters, and how it came to them.
+        confusion: counts on the held-out images, true label by predicted label.
+        phases: name, seconds and result of the phases that ended.
+    """
+
+    settings: Settings
+    digits: Digits
+    backend: str = "auto"
+    command: str = "certiconv lenet"
+    network: layers.Sequential = field(default_factory=layers.lenet)
+    derivations: list[Derivation] = field(default_factory=list)
+    emitted: Emitted | None = None
+    certificate: Any = None
+    trained: Network | None = None
+    history: History | None = None
+    confusion: list[list[int]] = field(default_factory=list)
+    predictions: list[int] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of held-out images named right; only after training."""
+        right = sum(row[k] for k, row in enumerate(self.confusion))
+        return right / sum(map(sum, self.confusion))
+
+
+def prepare(
+    settings: Settings, *, data: PathLike | None = None, backend: str = "auto", command: str = "certiconv lenet"
+) -> LenetRun:
+    """A run that has its data and has done nothing yet.
+
+    Raises:
+        DataError: the folder does not hold usable IDX files.
+    """
+    digits = load_digits() if data is None else load_idx_folder(data)
+    return LenetRun(settings, standardise(digits), backend, command)
+
+
+def timed(run: LenetRun, name: str, phase: Callable[[LenetRun], str]) -> Phase:
+    """Do one phase, and note how long it took and what came of it."""
+    from runtime.report import Phase
+
+    start = time.perf_counter()
+    result = phase(run)
+    done = Phase(name, time.perf_counter() - start, result)
+    run.phases.append(done)
+    return done
+
+
+# --- The phases ---------------------------------------------------------------------------------------------
+
+
+def derive_phase(run: LenetRun) -> str:
+    """Prove, for all sizes, what the layers of the network compute and what their gradients are.
+
+    Raises:
+        derive.obligations.Refused: a step does not hold.
+    """
+    run.derivations = list(derivations(run.network))
+    return f"{len(run.derivations)} theorems, each proved for all sizes"
+
+
+def derivations(network: layers.Sequential) -> Iterator[Derivation]:
+    """The reduction of its convolutions, and the gradients of each kind of layer and of the loss."""
+    kinds = {type(layer): layer for layer in reversed((*network.layers, layers.CrossEntropyLoss()))}
+    for layer in reversed(kinds.values()):
+        if isinstance(layer, layers.Conv):
+            yield derivation(layer)
+        for wrt in ("input", *(name for name in _WITH_PARAMETERS if name in layer.parameter_shapes())):
+            yield derivation(layer, wrt)
+
+
+def derivation(layer: layers.Layer, wrt: str | None = None) -> Derivation:
+    """The derivation of a layer from a dense one, or of its gradient in ``wrt``: "input", "weight" or "bias".
+
+    Raises:
+        LayerError: the layer is no convolution and ``wrt`` is not given, or it has no such parameter.
+    """
+    if wrt is not None:
+        if wrt != "input" and wrt not in layer.parameter_shapes():
+            raise LayerError(f"wrt={wrt!r}: {layer} has no {wrt}; nearest legal: 'input'")
+        gradient: Derivation = importlib.import_module("derive.gradients").gradient(layer, wrt)
+        return gradient
+    if not isinstance(layer, layers.Conv):
+        raise LayerError(f"{layer}: only a convolution is derived from a dense layer; nearest legal: wrt='input'")
+    from derive.reduction import reduction
+
+    return reduction(layer)
+
+
+def emit_phase(run: LenetRun) -> str:
+    """Print the module of the network."""
+    run.emitted = emit(run.network, backend=run.backend, input_shape=INPUT_SHAPE, dtype=DTYPE)
+    lines = run.emitted.source.count("\n")
+    return f"one module of {lines} lines, sha256 {run.emitted.digest[:12]}"
+
+
+def check_phase(run: LenetRun) -> str:
+    """Execute the printed text exactly, and make the certificate."""
+    emitted = _there(run.emitted)
+    run.certificate = check(emitted)
+    return f"{len(run.certificate.rows)} claims, each with how it is known"
+
+
+def check(emitted: Emitted) -> Any:
+    """The certificate of an emitted text, after it was executed exactly against its stages."""
+    return importlib.import_module("codegen.check").check(emitted, run=load_text)
+
+
+def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None) -> str:
+    """Train the checked text, then look at the held-out images once more with the final parameters."""
+    source = _there(run.emitted).source
+    network = Network(
+        run.network, seed=run.settings.seed, dtype=DTYPE, backend=run.backend, input_shape=INPUT_SHAPE, source=source
+    )
+    run.trained = network
+    run.history = train(network, run.digits, run.settings, on_epoch=on_epoch)
+    predictions = network.predict(run.digits.test_images.astype(DTYPE))
+    run.predictions = predictions.tolist()
+    run.confusion = confusion_matrix(run.digits.test_labels, predictions).tolist()
+    return run.history.message
+
+
+def report_phase(run: LenetRun, path: PathLike) -> str:
+    """Write the report."""
+    from runtime.report import write_report
+
+    write_report(content(run), path)
+    return f"written to {path}"
+
+
+def _there(value: Value | None) -> Value:
+    if value is None:
+        raise RuntimeError("a phase was run before the one it needs: derive, emit, check, train, report")
+    return value
+
+
+# --- The content of the report ------------------------------------------------------------------------------
+
+
+def content(run: LenetRun) -> ReportContent:
+    """What the report says, in the plain words and numbers that `runtime.report` takes."""
+    from runtime import report
+
+    network, emitted, history = _there(run.trained), _there(run.emitted), _there(run.history)
+    rows = [
+        report.CertificateRow(r.statement, r.scope, r.method, str(r.error_probability), _joined(r.trusted))
+        for r in run.certificate.rows
+    ]
+    return report.ReportContent(
+        title="LeNet, from a dense layer to a trained network",
+        data_source=run.digits.source,
+        training_images=len(run.digits.train_labels),
+        phases=run.phases,
+        milestones=_milestones(),
+        weight_pictures=_weight_pictures(),
+        theorems=[_card(d) for d in run.derivations],
+        modules=[report.EmittedModule("LeNet for NumPy", emitted.source, str(emitted.plan))],
+        executions=[],
+        certificate=rows,
+        settings=_settings(run),
+        history=_history(history),
+        evaluation=_evaluation(run),
+        kernels=_kernels(network),
+        trusted=_trusted(run),
+        command=run.command,
+        seed=run.settings.seed,
+        versions=versions(),
+        reproduction_notes=[f"The same seed gives the same bits on one machine with one BLAS; {history.threads}."],
+    )
+
+
+def versions() -> list[tuple[str, str]]:
+    """What the run stood on: names and versions, without paths or hosts."""
+    import numpy
+
+    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    packages = [("certiconv", "certiconv"), ("NumPy", "numpy"), ("SymPy", "sympy"), ("Z3", "z3-solver")]
+    found = [(name, importlib.metadata.version(package)) for name, package in packages]
+    python = ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    return [*found, ("BLAS", f"{blas['name']} {blas['version']}"), python]
+
+
+def _milestones() -> list[Milestone]:
+    from derive.derivation import Derivation
+    from derive.reduction import book_counts, milestones, one_channel
+    from runtime import report
+
+    shown = []
+    counts = zip(book_counts(n=4, reach=1), book_counts(), milestones(one_channel(2)), strict=True)
+    for small, large, milestone in counts:
+        told = Derivation(milestone.name, milestone.statement, milestone.theorem)
+        numbers = [("n = 4, D = 1", f"{small.value:,}"), ("n = 1000, D = 10", f"{large.value:,}")]
+        formula = _statement(told)
+        conditions = ", ".join(_text_view(told).facts)
+        symbolic = str(large.expression).replace("**", "^")
+        shown.append(
+            report.Milestone(
+                milestone.name, milestone.statement, formula, conditions, report.ALL_SIZES, symbolic, numbers
+            )
+        )
+    return shown
+
+
+def _weight_pictures() -> list[WeightPicture]:
+    from derive.reduction import weight_patterns
+    from runtime.report import WeightPicture
+
+    captions = {
+        "dense": ("Dense", "Every entry is a parameter of its own."),
+        "invariant": ("After translation invariance", "Pairs of pixels at the same offset share their parameter."),
+        "local": ("After locality", "Offsets of more than one pixel have no weight."),
+    }
+    pictures = []
+    for name, pattern in weight_patterns(4, 1).items():
+        labels = [[0 if cell is None else cell + 1 for cell in row] for row in pattern]
+        title, caption = captions[name]
+        pictures.append(WeightPicture(title, f"{caption} Images of 4x4 pixels.", labels, block=4))
+    return pictures
+
+
+def _card(derivation: Derivation) -> TheoremCard:
+    from runtime.report import ALL_SIZES, TheoremCard
+
+    text = _text_view(derivation)
+    methods: dict[str, int] = {}
+    for step in derivation.theorem.steps:
+        for obligation in step.obligations:
+            methods[obligation.by] = methods.get(obligation.by, 0) + 1
+    known = "; ".join(f"{count} side conditions by {by}" for by, count in methods.items())
+    return TheoremCard(
+        derivation.title,
+        ALL_SIZES,
+        derivation.theorem.theory,
+        [*text.facts, *text.conditions],
+        _statement(derivation),
+        derivation.to_html(),
+        text.scope,
+        known,
+    )
+
+
+def _text_view(derivation: Derivation) -> Any:
+    from derive.render.text import Text
+
+    return derivation.view(Text())
+
+
+def _statement(derivation: Derivation) -> str:
+    from derive.render.html import Html, mathml
+
+    view = derivation.view(Html())
+    first, *rest = view.rhs
+    return " ".join(mathml(piece, display=True) for piece in (*view.lhs, f"{{}} = {first}", *rest))
+
+
+def _history(history: History) -> Any:
+    from runtime.report import TrainingHistory
+
+    epochs = history.epochs
+    accuracy = [("training images", [e.train_accuracy for e in epochs])]
+    held_out = [e.test_accuracy for e in epochs if e.test_accuracy is not None]
+    if len(held_out) == len(epochs):
+        accuracy.append(("held-out images", held_out))
+    return TrainingHistory(history.settings.epochs, [e.loss for e in epochs], accuracy, history.interrupted)
+
+
+def _evaluation(run: LenetRun) -> Any:
+    from runtime.report import Evaluation, MisclassifiedDigit
+
+    labels = run.digits.test_labels.tolist()
+    wrong = [k for k, (true, found) in enumerate(zip(labels, run.predictions, strict=True)) if true != found]
+    mistakes = [
+        MisclassifiedDigit(run.digits.test_images[k, 0].tolist(), labels[k], run.predictions[k])
+        for k in wrong[:SHOWN_MISTAKES]
+    ]
+    return Evaluation(run.confusion, mistakes)
+
+
+def _kernels(network: Network) -> list[Any]:
+    from runtime.report import KernelPicture
+
+    pictures = []
+    for k, layer in enumerate(network.sequential.layers):
+        if isinstance(layer, layers.Conv):
+            weight = network.params[f"{k}.weight"]
+            caption = f"{weight.shape[0]} output channels of {weight.shape[1]} input channels, cross-correlation."
+            pictures.append(KernelPicture(f"Layer {k}: {layer}", caption, weight.tolist()))
+    return pictures
+
+
+def _settings(run: LenetRun) -> list[tuple[str, str]]:
+    s = run.settings
+    return [
+        ("optimiser", "plain stochastic gradient descent"),
+        ("learning rate", f"{s.lr:g}, falling linearly to 0"),
+        ("batch", str(s.batch)),
+        ("epochs", str(s.epochs)),
+        ("initial parameters", "Glorot uniform, gain 4 before a sigmoid, biases 0"),
+        ("images", "standardised with mean and deviation of the training images"),
+        ("dtype", DTYPE),
+        ("chosen on", "a validation part of the training images"),
+    ]
+
+
+def _trusted(run: LenetRun) -> list[Any]:
+    from runtime.report import Trusted
+
+    names = dict.fromkeys(_joined(r.trusted) for r in run.certificate.rows)
+    return [Trusted(name, "named by the certificate.") for name in names if name]
+
+
+def _joined(names: object) -> str:
+    return names if isinstance(names, str) else "; ".join(map(str, names))  # type: ignore[call-overload]
