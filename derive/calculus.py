@@ -122,6 +122,13 @@ def law_sigmoid(factor: Factor) -> Expr:
     return term(x.depth, Apply("recip", constant(x.depth, 1) + term(x.depth, Apply("exp", x.scaled(-1)))))
 
 
+def law_sigmoid_tanh(factor: Factor) -> Expr:
+    """sigmoid(x) = 1/2 + 1/2 tanh(x/2)."""
+    x = _argument(factor, "sigmoid")
+    half = Fraction(1, 2)
+    return constant(x.depth, half) + term(x.depth, Apply("tanh", x.scaled(half)), coefficient=half)
+
+
 def law_recip_factor(factor: Factor, common: Factor) -> Expr:
     """recip(c x) = recip(c) recip(x), for a factor c that every monomial of the argument has, wherever both exist."""
     x = _argument(factor, "recip")

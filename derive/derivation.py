@@ -176,7 +176,7 @@ class Derivation:
             self.source,
             self.convention,
             tuple(n.conditions(record.facts, ())),
-            n.intervals(record.binders, scope, 0),
+            tuple(n.intervals(record.binders, scope, 0)),
             tuple(n.chunks(record.lhs, scope)),
             tuple(n.chunks(record.rhs, scope)),
             tuple(definitions(record, n)),

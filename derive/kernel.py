@@ -277,7 +277,9 @@ def _inside(factor: Factor, where: Where, here: Place, action: Callable[[Place],
 def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) -> Theorem:
     """Rewrite by an equation whose left side is a product of factors that the monomial has, at these indices.
 
-    Inside a derivative by a *defined* tensor that tensor counts as free, so an equation that speaks of it is refused.
+    The indices have to lie in the intervals of the equation.  Where that follows only from the boxes of what its
+    left side reads, the result carries the intervals as guards: outside them the left side is zero.  Inside a
+    derivative by a *defined* tensor that tensor counts as free, so an equation that speaks of it is refused.
     """
     ledger = Ledger()
     spoken_of = {t for side in (equation.lhs, equation.rhs) for t in side.tensors}
@@ -290,9 +292,7 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
         put = Substitution(len(equation.binders), tuple(at), here.scope)
         if len(at) != len(equation.binders):
             raise Refused(f"at has {len(at)} indices and the equation {len(equation.binders)} variables")
-        bounds = [put.guard(g) for g in ranges(equation.binders, 0)]
         divisors(at, here.known, ledger)
-        ledger.require(here.known, bounds, "use: an index leaves the interval of the equation")
         left = instantiate(equation.lhs, at, here.scope)
         if len(left.monomials) != 1 or left.monomials[0].binders or left.monomials[0].guards:
             raise Refused("use: the left side has to be one product of factors, without sums and guards")
@@ -301,8 +301,13 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
             if f not in rest:
                 raise Refused(f"use: {f.text} is not a factor here")
             rest.remove(f)
+        bounds = [put.guard(g) for g in ranges(equation.binders, 0)]
+        open_bounds = tuple(g for g in bounds if not ledger.holds(here.known, g))
+        boxes = tuple(g for f in left.monomials[0].factors if isinstance(f, Read) for g in f.in_box())
+        ledger.require(here.known + boxes, open_bounds, "use: an index leaves the interval of the equation")
         scaled = instantiate(equation.rhs, at, here.scope).scaled(1 / left.monomials[0].coefficient)
-        return here.times(replace(here.monomial, factors=tuple(rest)), scaled)
+        guarded = [replace(m, guards=m.guards + open_bounds) for m in scaled.monomials]
+        return here.times(replace(here.monomial, factors=tuple(rest)), expression(here.scope, guarded))
 
     rhs = _at(theorem.rhs, where, _known(theorem.facts, theorem.binders), (), action)
     ledger.conditions.extend(equation.conditions)

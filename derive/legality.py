@@ -162,7 +162,7 @@ class Window:
         fits = f"no window fits{self._where}: (n + pl + pr - d*(k - 1) - 1)//s + 1 = {self.formula} is less than 1"
         output = f"the number of window positions{self._where} is {self.formula}"
         return (
-            lower_bound("input size", self.size, 1, f"an image has at least one cell{self._where}"),
+            Condition("input size", self.size, at_least(self.size, 1), f"no cell{self._where}", nearest),
             *self.settings(),
             Condition("input size", self.size, at_least(self.last, 0), fits, nearest),
             Condition("output size", self.output, at_least(self.output, 1), output),

@@ -276,7 +276,7 @@ class Count:
         lo, hi = (e.constant for e in m.binders[self.variable])
         if lo is None or hi is None:
             raise Refused("count: the interval has to be between numbers, a coefficient is a rational number")
-        moved = Substitution(at.scope, tuple(var(v) + (v == level) for v in range(at.scope)), at.scope)
+        moved = Substitution(at.scope, tuple(var(v) + int(v == level) for v in range(at.scope)), at.scope)
         if moved.monomial(m) != m:
             raise Refused("count: the summand depends on the variable")
         kept = replace(at, monomial=replace(m, coefficient=m.coefficient * max(hi - lo, 0)))
@@ -321,6 +321,18 @@ class Sigmoid:
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
         return at.times(at.without(self.factor), calculus.law_sigmoid(at.factor(self.factor)))
+
+
+@dataclass(frozen=True)
+class SigmoidTanh:
+    """sigmoid(x) = 1/2 + 1/2 tanh(x/2)."""
+
+    name: ClassVar[str] = "law sigmoid-tanh"
+    factor: int
+
+    def rewrite(self, at: Place, ledger: Ledger) -> Expr:
+        """See the class."""
+        return at.times(at.without(self.factor), calculus.law_sigmoid_tanh(at.factor(self.factor)))
 
 
 @dataclass(frozen=True)
@@ -386,11 +398,11 @@ class Cancel:
 
 Rule = Union[
     Unfold, Reindex, Contract, Reguard, RewriteIndex, Case, Drop, Count, Differentiate,
-    ExpSum, Sigmoid, RecipFactor, RecipScale, LogFactor, Cancel,
+    ExpSum, Sigmoid, SigmoidTanh, RecipFactor, RecipScale, LogFactor, Cancel,
 ]  # fmt: skip
 RULES: tuple[type[Rule], ...] = (
     Unfold, Reindex, Contract, Reguard, RewriteIndex, Case, Drop, Count, Differentiate,
-    ExpSum, Sigmoid, RecipFactor, RecipScale, LogFactor, Cancel,
+    ExpSum, Sigmoid, SigmoidTanh, RecipFactor, RecipScale, LogFactor, Cancel,
 )  # fmt: skip
 
 

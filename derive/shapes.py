@@ -15,8 +15,9 @@ that this leaves no choice, o = L // s + 1, and ``output_exists`` that this choi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 from derive import kernel, tactics
@@ -164,30 +165,38 @@ def as_index(argument: str, value: Any, names: dict[str, Any]) -> Index:
         if not value.isidentifier():
             raise LayerError(f"{argument}={value!r}: a size symbol is named by an identifier, such as 'n'")
         return symbol(value)
-    if type(value).__module__.split(".")[0] == "sympy" and not getattr(value, "is_Integer", False):
-        return _from_sympy(argument, value, names)
-    return index(dimension(argument, value))
+    if type(value).__module__.split(".")[0] != "sympy" or getattr(value, "is_Integer", False):
+        return index(dimension(argument, value))
+    found = _polynomial(value, names)
+    if found is None:
+        raise LayerError(f"{argument}={value}: a size is a polynomial in symbols with integer coefficients, or a floor")
+    if any(names[e.name] != e for e in value.free_symbols):
+        raise LayerError(f"{argument}={value}: two different SymPy symbols have one name in this shape")
+    return found
 
 
-def _from_sympy(argument: str, e: Any, names: dict[str, Any]) -> Index:
+def _polynomial(e: Any, names: dict[str, Any]) -> Index | None:
+    """A SymPy expression as an index, None where it is none."""
+    import sympy
+
     if e.is_Symbol and e.name.isidentifier():
-        if names.setdefault(e.name, e) != e:
-            raise LayerError(f"{argument}={e}: two different SymPy symbols are called {e.name}")
+        names.setdefault(e.name, e)
         return symbol(e.name)
     if e.is_Integer:
         return index(int(e))
-    parts = [] if e.is_Rational else [_from_sympy(argument, part, names) for part in e.args if not e.is_Pow]
-    if e.is_Add:
-        return sum(parts, index(0))
-    if e.is_Mul:
-        product = index(1)
-        for part in parts:
-            product = product * part
-        return product
-    if e.is_Pow and e.exp.is_Integer and e.exp > 0:
-        base = _from_sympy(argument, e.base, names)
-        return base if e.exp == 1 else base * _from_sympy(argument, e.base ** (e.exp - 1), names)
-    raise LayerError(f"{argument}={e}: a size is a polynomial in symbols with integer coefficients")
+    power = e.is_Pow and e.exp.is_Integer and e.exp > 0
+    floor = isinstance(e, sympy.floor)
+    if not (e.is_Add or e.is_Mul or power or floor):
+        return None
+    args = sympy.fraction(sympy.together(e.args[0])) if floor else (e.base,) * int(e.exp) if power else e.args
+    parts = [_polynomial(part, names) for part in args]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if floor:
+        return known[0] // known[1]
+    combine = operator.add if e.is_Add else operator.mul
+    return reduce(combine, known)
 
 
 def as_sympy(e: Index, names: Mapping[str, Any] | None = None) -> Any:

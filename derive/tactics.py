@@ -21,16 +21,18 @@ def positions(e: Expr, prefix: Where = ()) -> Iterator[tuple[Where, Monomial]]:
     """Every monomial with its address, innermost first."""
     for k, m in enumerate(e.monomials):
         for j, f in enumerate(m.factors):
-            yield from positions(_inner(f), (*prefix, k, j)) if _inner(f) is not None else ()
+            inner = _inner(f)
+            if inner is not None:
+                yield from positions(inner, (*prefix, k, j))
         yield (*prefix, k), m
 
 
-def _inner(f: Factor) -> Expr:
+def _inner(f: Factor) -> Expr | None:
     if isinstance(f, Apply):
         return f.argument
     if isinstance(f, Maximum):
         return f.body
-    return f.expr if isinstance(f, Derivative) else Expr(0, ())
+    return f.expr if isinstance(f, Derivative) else None
 
 
 def find(e: Expr, wanted: Callable[[Factor], bool]) -> tuple[Where, int] | None:
@@ -99,6 +101,68 @@ def _contraction(at: Place, prefer: Sequence[int]) -> Contract | None:
     return None
 
 
+def contract_simple(theorem: Theorem) -> Theorem:
+    """Solve the equations that have one bound variable, with the coefficient 1 or -1, such as ``[b' == b]``."""
+    while (found := _simple(theorem.rhs)) is not None:
+        theorem = kernel.rewrite(theorem, *found)
+    return theorem
+
+
+def _simple(e: Expr) -> tuple[Where, Contract] | None:
+    for where, m, depth in scopes(e):
+        for guard in m.guards:
+            own = [v for v in guard.indices()[0].variables if v >= depth] if isinstance(guard, Zero) else []
+            if len(own) == 1 and _slope(guard, own[0]).constant in (1, -1):
+                return where, Contract(own[0] - depth, guard)
+    return None
+
+
+def scopes(e: Expr, prefix: Where = ()) -> Iterator[tuple[Where, Monomial, int]]:
+    """Every monomial with its address and its depth, innermost first."""
+    for k, m in enumerate(e.monomials):
+        for j, f in enumerate(m.factors):
+            inner = _inner(f)
+            if inner is not None:
+                yield from scopes(inner, (*prefix, k, j))
+        yield (*prefix, k), m, e.depth
+
+
+def open_and_solve(theorem: Theorem, names: Iterable[str]) -> Theorem:
+    """Unfold the tensors of these names; equations a body brings along are solved for the indices it was read at.
+
+    That is how a kernel in Toeplitz form, or a flattened tensor, becomes what it was made from.
+    """
+    chosen = set(names)
+
+    def wanted(f: Factor) -> bool:
+        return isinstance(f, Read) and f.tensor.body is not None and f.tensor.name in chosen
+
+    while (found := find(theorem.rhs, wanted)) is not None:
+        at = kernel.place(theorem, found[0])
+        old = len(at.monomial.binders)
+        before = set(at.monomial.guards)
+        theorem = kernel.rewrite(theorem, found[0], Unfold(found[1]))
+        theorem = _solve_new(theorem, at.depth, old, before)
+    return theorem
+
+
+def _solve_new(theorem: Theorem, depth: int, old: int, before: set[Guard]) -> Theorem:
+    """Contract equations that were not there before, each for one of the first ``old`` variables of its monomial."""
+    changed = True
+    while changed:
+        changed = False
+        for where, m, own in scopes(theorem.rhs):
+            fresh = [g for g in m.guards if isinstance(g, Zero) and g not in before] if own == depth else []
+            for guard in fresh:
+                for k in range(min(old, len(m.binders))):
+                    if not changed and _slope(guard, depth + k).constant in (1, -1):
+                        theorem = kernel.rewrite(theorem, where, Contract(k, guard))
+                        old, changed = old - 1, True
+            if changed:
+                break
+    return theorem
+
+
 def _slope(guard: Guard, level: int) -> Index:
     parts = guard.indices()[0].linear_in(level)
     return index(0) if parts is None else parts[0]
@@ -142,7 +206,7 @@ def reorder(theorem: Theorem, where: Where, order: Sequence[int]) -> Theorem:
     back = [list(order).index(k) for k in range(len(order))]
     forward = tuple(var(at.depth + b) for b in back)
     inverse = tuple(var(at.depth + k) for k in order)
-    return kernel.rewrite(theorem, where, Reindex(binders, forward, inverse))
+    return tidy(kernel.rewrite(theorem, where, Reindex(binders, forward, inverse)))
 
 
 def agree(left: Theorem, right: Theorem) -> Theorem:

@@ -1,38 +1,37 @@
 """The `certiconv` command.
 
 What a command makes goes to standard output, what it has to say goes to standard error.  The exit status is 0 if what
-was asked for holds, 1 if it was refuted or failed, 2 for bad usage or input.  A mistake of the user gets one message
-that says what would be legal; only a fault of the program itself shows a traceback.
+was asked for holds, 1 if it was refuted, failed or was interrupted, 2 for bad usage or input.  A mistake of the user
+gets one message that says what would be legal; only a fault of the program itself shows a traceback.
 
 Nothing slow is imported here: each command imports what it needs, so that help is quick.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import shutil
 import sys
-from collections.abc import Callable
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from derive.layers import Conv, Layer
+    from derive.layers import Layer
+    from runtime.compile import Emitted
     from runtime.lenet import LenetRun
-    from runtime.train import Epoch
 
-HOLDS, FAILED, BAD_INPUT = 0, 1, 2
+FAILED, BAD_INPUT = 1, 2
 
 main = typer.Typer(
     name="certiconv",
     help="Derive a convolution from first principles, generate its kernels, and know that they are right.",
-    epilog="Exit status: 0 holds, 1 refuted or failed, 2 bad usage or input.",
-    rich_markup_mode=None,  # plain help: quick, and free of colour codes in a pipe
+    epilog="Exit status: 0 holds, 1 refuted, failed or interrupted, 2 bad usage or input.",
+    rich_markup_mode=None,  # plain help: quick, and free of colour codes
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     add_completion=False,
@@ -41,39 +40,401 @@ main = typer.Typer(
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Backend(str, Enum):
-    """Values of --backend."""
-
-    auto = "auto"
-    numpy = "numpy"
-    cupy = "cupy"
+# --- Errors and messages ------------------------------------------------------------------------------------
 
 
-class Dtype(str, Enum):
-    """Values of --dtype."""
-
-    float32 = "float32"
-    float64 = "float64"
+def say(text: str) -> None:
+    """A message for the user, on standard error."""
+    typer.echo(text, err=True)
 
 
-class Wrt(str, Enum):
-    """Values of --wrt."""
-
-    input = "input"
-    weight = "weight"
-    bias = "bias"
+def stop(text: str, status: int = BAD_INPUT) -> NoReturn:
+    """End the command with one message."""
+    say(f"certiconv: {text}")
+    raise typer.Exit(status)
 
 
-class Format(str, Enum):
-    """Values of --format."""
+def reported(command: Command) -> Command:
+    """A command whose expected errors end in one message and a status, not in a traceback."""
 
-    text = "text"
-    latex = "latex"
-    html = "html"
-    json = "json"
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader went away: click ends quietly
+        except (OSError, ValueError, RuntimeError) as error:
+            status = _status(error)
+            if status is None:
+                raise
+            stop(str(error), status)
+
+    return wrapped  # type: ignore[return-value]
 
 
-Kind = Enum(  # type: ignore[misc]
-    "Kind", {k: k for k in ("conv1d", "conv2d", "conv3d", "avgpool1d", "avgpool2d", "avgpool3d", "lenet")}, type=str
+def _status(error: Exception) -> int | None:
+    """The exit status of an expected error; None for a fault of the program."""
+    if isinstance(error, OSError):
+        return BAD_INPUT
+    if type(error).__module__.partition(".")[0] not in ("derive", "codegen", "runtime"):
+        return None
+    from derive.obligations import Refused
+
+    refuted = isinstance(error, Refused) or not isinstance(error, ValueError)
+    return FAILED if refuted else BAD_INPUT
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from importlib import metadata
+
+        try:
+            found = metadata.version("certiconv")
+        except metadata.PackageNotFoundError:
+            found = "(run from its source, not installed)"
+        typer.echo(f"certiconv {found}")
+        raise typer.Exit
+
+
+@main.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+# --- Layers from options ------------------------------------------------------------------------------------
+
+CLASSES = {
+    "conv1d": "Conv1d",
+    "conv2d": "Conv2d",
+    "conv3d": "Conv3d",
+    "avgpool1d": "AvgPool1d",
+    "avgpool2d": "AvgPool2d",
+    "avgpool3d": "AvgPool3d",
+    "sigmoid": "Sigmoid",
+    "flatten": "Flatten",
+    "linear": "Linear",
+    "cross-entropy": "CrossEntropyLoss",
+}
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+POOLS = ("avgpool1d", "avgpool2d", "avgpool3d")
+
+InChannels = Annotated[int | None, typer.Option("--in-channels", help="Channels of the input.")]
+OutChannels = Annotated[int | None, typer.Option("--out-channels", help="Channels of the output.")]
+KernelSize = Annotated[
+    str | None, typer.Option("--kernel-size", metavar="K[,K...]", help="One number, or one an axis.")
+]
+Stride = Annotated[str | None, typer.Option("--stride", metavar="S[,S...]", help="1 unless given; K for a pool.")]
+Padding = Annotated[str | None, typer.Option("--padding", metavar="P[,P...]", help="Zeros before and after; 0.")]
+Dilation = Annotated[str | None, typer.Option("--dilation", metavar="D[,D...]", help="1 unless given.")]
+NoBias = Annotated[bool, typer.Option("--no-bias", help="A layer without a bias.")]
+Input = Annotated[str | None, typer.Option("--input", metavar="N,C,H,W", help="Shape of the input, batch first.")]
+
+
+def one_of(argument: str, value: str, legal: Sequence[str]) -> str:
+    """A value that is one of the legal ones, or bad usage."""
+    if value not in legal:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(legal)}.", param_hint=argument)
+    return value
+
+
+def sizes(option: str, text: str) -> tuple[int, ...]:
+    """Numbers between commas, or bad usage."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of integers such as 8,6,14,14.", param_hint=option) from None
+
+
+def _dims(option: str, text: str | None) -> int | tuple[int, ...] | None:
+    found = None if text is None else sizes(option, text)
+    return found[0] if found is not None and len(found) == 1 else found
+
+
+def options(**given: Any) -> dict[str, Any]:
+    """The arguments of a layer that were given, named as ``torch.nn`` names them."""
+    for name in ("kernel_size", "stride", "padding", "dilation"):
+        given[name] = _dims(f"--{name.replace('_', '-')}", given[name])
+    given["bias"] = False if given.pop("no_bias") else None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _arguments(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The arguments that a layer of a kind needs, and those it may be given besides."""
+    if kind in CONVOLUTIONS:
+        return ("in_channels", "out_channels", "kernel_size"), ("stride", "padding", "dilation", "bias")
+    return (("kernel_size",), ("stride",)) if kind in POOLS else ((), ())
+
+
+def make_layer(kind: str, given: dict[str, Any]) -> Layer:
+    """The layer of a kind with these arguments; bad usage where one is missing or has no place there."""
+    from derive import layers
+
+    needed, optional = _arguments(kind)
+    for name in needed:
+        if name not in given:
+            raise typer.BadParameter(f"{kind} needs it.", param_hint=f"--{name.replace('_', '-')}")
+    for name in given:
+        if name not in (*needed, *optional):
+            option = "--no-bias" if name == "bias" else f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"{kind} does not take it.", param_hint=option)
+    if kind == "lenet":
+        return layers.lenet()
+    if kind == "linear":
+        from derive.indices import symbol
+
+        return layers.Linear(symbol("K"), symbol("M"))
+    layer: Layer = getattr(layers, CLASSES[kind])(**given)
+    return layer
+
+
+def _symbols(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a layer of any size, but for those that were given."""
+    if kind in POOLS:
+        return {"kernel_size": 2, **given}
+    if kind not in CONVOLUTIONS:
+        return given
+    from derive import layers
+
+    free, _ = layers.symbolic(getattr(layers, CLASSES[kind]))
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+    return {**{name: getattr(free, name) for name in names}, **given}
+
+
+# --- Commands -----------------------------------------------------------------------------------------------
+
+
+@main.command(
+    epilog="\b\nExamples:\n  certiconv shape conv2d --input 8,6,14,14 --kernel-size 5 --out-channels 16\n"
+    "  certiconv shape conv2d --input N,6,h,w --kernel-size 3 --stride 2 --padding 1\n"
+    "  certiconv shape lenet --input 32,1,28,28"
 )
-Emittable = Enum("Emittable", {k: k for k in ("conv1d", "conv2d", "conv3d", "lenet")}, type=str)  # type: ignore[misc]
+@reported
+def shape(
+    layer: Annotated[
+        str, typer.Argument(metavar="LAYER", help=f"One of {', '.join((*CONVOLUTIONS, *POOLS, 'lenet'))}.")
+    ],
+    *,
+    input: Input = None,
+    in_channels: InChannels = None,
+    out_channels: OutChannels = None,
+    kernel_size: KernelSize = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    dilation: Dilation = None,
+) -> None:
+    """Print the output shape of a layer.
+
+    Names stand for sizes left open.  Channels that are not given are those of the input, and M of the output.
+    """
+    from derive.indices import index, symbol
+    from derive.shapes import output_shape
+
+    one_of("LAYER", layer, (*CONVOLUTIONS, *POOLS, "lenet"))
+    if input is None:
+        raise typer.BadParameter("the shape of the input is needed, such as 8,6,14,14.", param_hint="--input")
+    given = options(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        no_bias=False,
+    )
+    parts = [part.strip() for part in input.split(",")]
+    wrong = [p for p in parts if not (p.lstrip("-").isdecimal() or p.isidentifier())]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is neither a number nor a name.", param_hint="--input")
+    at = [int(p) if p.lstrip("-").isdecimal() else symbol(p) for p in parts]
+    if layer in CONVOLUTIONS and len(at) > 1:
+        given = {"in_channels": at[1], "out_channels": symbol("M"), **given}
+    made = make_layer(layer, given)
+    output = output_shape(made, [index(size) for size in at])
+    typer.echo(f"({', '.join(map(str, output))})")
+
+
+@main.command(
+    epilog="\b\nExamples:\n"
+    "  certiconv emit conv2d --in-channels 6 --out-channels 16 --kernel-size 5 --input 8,6,14,14 --out conv.py\n"
+    "  certiconv emit conv1d --in-channels 1 --out-channels 4 --kernel-size 3 --input 8,1,100 --no-bias --check\n"
+    "  certiconv emit lenet > lenet.py"
+)
+@reported
+def emit(  # noqa: PLR0913 - an argument an option
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help=f"One of {', '.join((*CONVOLUTIONS, 'lenet'))}.")],
+    *,
+    input: Input = None,
+    in_channels: InChannels = None,
+    out_channels: OutChannels = None,
+    kernel_size: KernelSize = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    dilation: Dilation = None,
+    no_bias: NoBias = False,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    backend: Annotated[str, typer.Option(help="auto, numpy or cupy.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="The file to write; standard output unless given.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Execute the text exactly first; print its certificate.")
+    ] = False,
+) -> None:
+    """Print a standalone module for a layer.
+
+    It is made for one input shape; the batch size stays free.
+    """
+    from runtime import lenet as job
+    from runtime.compile import emit as emit_text
+    from runtime.compile import numeric_output_shape, write_atomically
+
+    one_of("LAYER", layer, (*CONVOLUTIONS, "lenet"))
+    given = options(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        no_bias=no_bias,
+    )
+    if input is None and layer != "lenet":
+        raise typer.BadParameter("the shape of the input is needed, such as 8,6,14,14.", param_hint="--input")
+    at = job.INPUT_SHAPE if input is None else sizes("--input", input)
+    made = make_layer(layer, given)
+    numeric_output_shape(made, at)
+    emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype)
+    if check:
+        _show_certificate(emitted, job.check(emitted))
+    if out is None:
+        typer.echo(emitted.source, nl=False)
+    else:
+        write_atomically(out, emitted.source.encode())
+        say(f"{out}: sha256 {emitted.digest}")
+
+
+def _show_certificate(emitted: Emitted, certificate: Any) -> None:
+    say(f"certificate of the text with sha256 {emitted.digest}")
+    for row in certificate.rows:
+        say(f"- {row.statement}\n  {row.scope}; {row.method}; error probability {row.error_probability}")
+        say(f"  trusted: {row.trusted if isinstance(row.trusted, str) else ', '.join(row.trusted)}")
+
+
+@main.command(
+    epilog="\b\nExamples:\n  certiconv derive conv2d\n  certiconv derive conv2d --stride 2 --wrt weight\n"
+    "  certiconv derive avgpool2d --wrt input --format html > pool.html"
+)
+@reported
+def derive(  # noqa: PLR0913 - an argument an option
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help=f"One of {', '.join(CLASSES)}.")],
+    *,
+    wrt: Annotated[str | None, typer.Option(help="The gradient in the input, the weight or the bias.")] = None,
+    format: Annotated[str, typer.Option(help="text, latex, html or json.")] = "text",
+    in_channels: InChannels = None,
+    out_channels: OutChannels = None,
+    kernel_size: KernelSize = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    dilation: Dilation = None,
+    no_bias: NoBias = False,
+) -> None:
+    """Derive a layer or a gradient of it.
+
+    Without --wrt, a convolution from a dense layer; with it, the gradient in that argument.  Every step is printed with
+    its rule, its side conditions and who discharged them.  What is not given stays open: the derivation is for all sizes.
+    """
+    from runtime.lenet import derivation
+
+    one_of("LAYER", layer, tuple(CLASSES))
+    one_of("--format", format, ("text", "latex", "html", "json"))
+    if wrt is not None:
+        one_of("--wrt", wrt, ("input", "weight", "bias"))
+    given = options(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        no_bias=no_bias,
+    )
+    told = derivation(make_layer(layer, _symbols(layer, given)), wrt)
+    typer.echo(_formatted(told, format), nl=False)
+
+
+def _formatted(derivation: Any, format: str) -> str:
+    if format == "latex":
+        text: str = derivation.to_latex(document=True)
+    elif format == "html":
+        text = derivation.to_html(page=True)
+    elif format == "json":
+        text = derivation.to_json()
+    else:
+        width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
+        text = derivation.to_text(width=width, ascii_only=not _can_print("Σ≤∞"))
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@main.command(
+    epilog="\b\nExamples:\n  certiconv lenet\n  certiconv lenet --epochs 5 --seed 3 --out results\n"
+    "  certiconv lenet --data folder-with-idx-files"
+)
+@reported
+def lenet(
+    epochs: Annotated[int, typer.Option(help="How often every training image is seen.")] = 60,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with MNIST-style IDX files; the shipped digits unless given.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, numpy or cupy.")] = "auto",
+    out: Annotated[Path, typer.Option(help="The folder for report.html and lenet.npz.")] = Path(),
+    seed: Annotated[int, typer.Option(help="Of the initial parameters and of the order of the images.")] = 0,
+) -> None:
+    """Derive, emit, check and train LeNet.
+
+    Writes report.html and the trained parameters, lenet.npz.  Ctrl-C during training keeps the parameters of the last finished epoch, and the report is written with them.
+    """
+    from rich.console import Console
+
+    from runtime import lenet as job
+    from runtime.device import choose
+    from runtime.train import Settings
+
+    settings = Settings(epochs=epochs, seed=seed)
+    chosen = choose(backend)
+    command = f"certiconv lenet --epochs {epochs} --backend {chosen} --seed {seed}"
+    run = job.prepare(settings, data=data, backend=chosen, command=command)
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK):
+        stop(f"--out {out}: the folder cannot be written to")
+    with _told_interrupt(run):
+        job.perform(run, out, Console(stderr=True, highlight=False))
+    _result(run, out)
+
+
+@contextlib.contextmanager
+def _told_interrupt(run: LenetRun) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = ", ".join(phase.name for phase in run.phases) or "nothing"
+        stop(f"interrupted; finished: {done}", FAILED)
+
+
+def _result(run: LenetRun, out: Path) -> None:
+    right = sum(row[k] for k, row in enumerate(run.confusion))
+    typer.echo(f"held-out accuracy {run.accuracy:.4f} ({right} of {sum(map(sum, run.confusion))})")
+    typer.echo(f"report {out / 'report.html'}")
+    typer.echo(f"parameters {out / 'lenet.npz'}")
+    if run.history is not None and run.history.interrupted:
+        stop(run.history.message, FAILED)

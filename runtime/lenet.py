@@ -7,13 +7,18 @@ says only what the run holds.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from derive import layers
 from derive.legality import LayerError
@@ -23,6 +28,8 @@ from runtime.network import Network
 from runtime.train import Epoch, History, Settings, confusion_matrix, train
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from derive.derivation import Derivation
     from runtime.report import Milestone, Phase, ReportContent, TheoremCard, WeightPicture
 
@@ -81,17 +88,6 @@ def prepare(
     """
     digits = load_digits() if data is None else load_idx_folder(data)
     return LenetRun(settings, standardise(digits), backend, command)
-
-
-def timed(run: LenetRun, name: str, phase: Callable[[LenetRun], str]) -> Phase:
-    """Do one phase, and note how long it took and what came of it."""
-    from runtime.report import Phase
-
-    start = time.perf_counter()
-    result = phase(run)
-    done = Phase(name, time.perf_counter() - start, result)
-    run.phases.append(done)
-    return done
 
 
 # --- The phases ---------------------------------------------------------------------------------------------
@@ -182,6 +178,57 @@ def _there(value: Value | None) -> Value:
     return value
 
 
+# --- One after the other, with progress ---------------------------------------------------------------------
+
+
+def perform(run: LenetRun, out: Path, console: Console) -> None:
+    """All phases in their order; ``report.html`` and ``lenet.npz`` go to the folder, progress to the console."""
+    for name, phase in (("derive", derive_phase), ("emit", emit_phase), ("check", check_phase)):
+        with console.status(f"{name} ...") if console.is_terminal else contextlib.nullcontext():
+            done = timed(run, name, phase)
+        _tell(console, done)
+    with _training(console, run.settings.epochs) as on_epoch:
+        done = timed(run, "train", functools.partial(train_phase, on_epoch=on_epoch))
+    _tell(console, done)
+    _there(run.trained).save(out / "lenet.npz")
+    _tell(console, timed(run, "report", functools.partial(report_phase, path=out / "report.html")))
+
+
+def timed(run: LenetRun, name: str, phase: Callable[[LenetRun], str]) -> Phase:
+    """Do one phase, and note how long it took and what came of it."""
+    from runtime.report import Phase
+
+    start = time.perf_counter()
+    result = phase(run)
+    done = Phase(name, time.perf_counter() - start, result)
+    run.phases.append(done)
+    return done
+
+
+def _tell(console: Console, done: Phase) -> None:
+    console.print(f"{done.name:7} {done.seconds:6.1f} s  {done.result}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _training(console: Console, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """What to call after each epoch: a bar on a terminal, else a line for every tenth of the training."""
+    if not console.is_terminal:
+        every = max(1, epochs // 10)
+        yield lambda e: None if e.number % every else console.print(f"  {_line(e, epochs)}", soft_wrap=True)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("train  "), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("train", total=epochs, told="")
+        yield lambda e: progress.update(task, completed=e.number, told=_line(e, epochs))
+
+
+def _line(e: Epoch, epochs: int) -> str:
+    number = f"{e.number:>{len(str(epochs))}}"
+    return f"epoch {number} of {epochs}: loss {e.loss:.4f}, training accuracy {e.train_accuracy:.4f}"
+
+
 # --- The content of the report ------------------------------------------------------------------------------
 
 
@@ -219,18 +266,24 @@ def content(run: LenetRun) -> ReportContent:
 
 def versions() -> list[tuple[str, str]]:
     """What the run stood on: names and versions, without paths or hosts."""
-    import numpy
-
-    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     packages = [("certiconv", "certiconv"), ("NumPy", "numpy"), ("SymPy", "sympy"), ("Z3", "z3-solver")]
-    found = [(name, importlib.metadata.version(package)) for name, package in packages]
+    found = [(name, _version(package)) for name, package in packages]
     python = ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     return [*found, ("BLAS", f"{blas['name']} {blas['version']}"), python]
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        return "not installed"
+
+
 def _milestones() -> list[Milestone]:
+    from derive.dense import one_channel
     from derive.derivation import Derivation
-    from derive.reduction import book_counts, milestones, one_channel
+    from derive.reduction import book_counts, milestones
     from runtime import report
 
     shown = []
@@ -267,14 +320,15 @@ def _weight_pictures() -> list[WeightPicture]:
 
 
 def _card(derivation: Derivation) -> TheoremCard:
+    from derive.render.text_layout import by
     from runtime.report import ALL_SIZES, TheoremCard
 
     text = _text_view(derivation)
     methods: dict[str, int] = {}
-    for step in derivation.theorem.steps:
+    for step in derivation.steps:
         for obligation in step.obligations:
-            methods[obligation.by] = methods.get(obligation.by, 0) + 1
-    known = "; ".join(f"{count} side conditions by {by}" for by, count in methods.items())
+            methods[by(obligation.by)] = methods.get(by(obligation.by), 0) + 1
+    known = "; ".join(f"{count} side conditions {method}" for method, count in methods.items())
     return TheoremCard(
         derivation.title,
         ALL_SIZES,

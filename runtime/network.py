@@ -80,7 +80,9 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.classes = output[1]
         self.module: ModuleType = (
-            load_module(sequential, backend=backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir)
+            load_module(
+                sequential, backend=backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir
+            )
             if source is None
             else load_text(source)
         )

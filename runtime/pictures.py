@@ -220,7 +220,7 @@ def kernel_grid(weights: Sequence[Sequence[Matrix]]) -> str:
     outputs, inputs, height, width = kernels.shape
     reach = largest(kernels)
     scale = ScalarMappable(Normalize(-reach, reach), colormaps["RdBu_r"].with_extremes(bad=_MISSING))
-    cell = min(1.15, 11.0 / outputs)
+    cell = min(1.7, 10.2 / outputs)
     with _style():
         figure = Figure(figsize=(cell * outputs + 1.3, cell * inputs * height / width + 0.6))
         axes = figure.add_subplot()

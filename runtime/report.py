@@ -80,7 +80,10 @@ class WeightPicture:
 
 @dataclass(frozen=True)
 class TheoremCard:
-    """One theorem. `scope_note` says which sizes are meant, `known_by` who discharged its side conditions."""
+    """One theorem. `scope_note` says which sizes are meant, `known_by` who discharged its side conditions.
+
+    `statement_mathml` may be several formulas with words between them, `steps_html` is shown when unfolded.
+    """
 
     title: str
     scope: Scope
@@ -350,13 +353,16 @@ def _kernels(picture: KernelPicture) -> _Figure:
 # --- Numbers ----------------------------------------------------------------------------------------------------------
 
 
+_GAP = "\N{NO-BREAK SPACE}"  # between a number and its unit
+
+
 def _grouped(count: int) -> str:
     return f"{count:,}"
 
 
 def _seconds(seconds: float) -> str:
     """Seconds to three digits, or whole seconds from 100 on."""
-    return f"{seconds:.0f} s" if seconds >= 99.95 else f"{seconds:#.3g} s"
+    return f"{seconds:.0f}{_GAP}s" if seconds >= 99.95 else f"{seconds:#.3g}{_GAP}s"
 
 
 def _fraction(part: int, whole: int) -> str:
@@ -364,7 +370,7 @@ def _fraction(part: int, whole: int) -> str:
     if whole == 0:
         return "none"
     digits = 1 if whole <= 1000 else 2
-    return f"{100 * 10**digits * part // whole / 10**digits:.{digits}f} %"
+    return f"{100 * 10**digits * part // whole / 10**digits:.{digits}f}{_GAP}%"
 
 
 def _require(condition: bool, message: str) -> None:

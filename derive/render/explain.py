@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from derive import rules
 from derive.indices import Divides, Guard
 from derive.render.formula import Notation
@@ -124,6 +126,6 @@ def _explain_move(by: Move, n: Notation) -> str:
 def _equation(lemma: Record, n: Notation) -> str:
     """A theorem's equation, its variables named for itself."""
     taken = taken_names([lemma.lhs, lemma.rhs], lemma.facts, lemma.binders)
-    own = n.naming(Namer(n.namer.names, n.namer.taken | taken))
+    own = n.naming(Namer(replace(n.namer.names, free=()), n.namer.taken | taken))
     scope = own.namer.free(lemma.binders, [lemma.lhs, lemma.rhs])
     return own.inline(own.operator("=").join((own.expr(lemma.lhs, scope), own.expr(lemma.rhs, scope))))

@@ -18,7 +18,7 @@ from typing import Self
 from derive.indices import Atom, Guard, Index, Interval, Quotient, Sym, Var, var
 from derive.render.names import Namer, Scope
 from derive.render.relations import Relation, Side, Summand, interval_relations, relations, summands
-from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, Tensor, expression
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, expression
 
 
 class Notation(ABC):
@@ -149,14 +149,9 @@ class Notation(ABC):
         """Guards as conditions, like ones together."""
         return [self.relation(r, scope) for r in relations(guards)]
 
-    def intervals(self, intervals: Sequence[Interval], scope: Scope, start: int) -> str:
-        """The bounds of variables ``start, start + 1, ...`` as one condition."""
-        found = interval_relations(intervals, start)
-        return ", ".join(self.relation(r, scope) for r in found)
-
-    def box(self, tensor: Tensor, scope: Scope) -> str:
-        """The box of a tensor as bounds on its axes' names."""
-        return self.intervals(tensor.box, scope, 0)
+    def intervals(self, intervals: Sequence[Interval], scope: Scope, start: int) -> list[str]:
+        """The bounds of variables ``start, start + 1, ...`` as conditions, like ones together."""
+        return [self.relation(r, scope) for r in interval_relations(intervals, start)]
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -190,7 +185,7 @@ class Notation(ABC):
             (self.name(scope[start + k]), self.index(lo, scope), self.index(hi - 1, scope))
             for k, (lo, hi) in enumerate(intervals)
         ]
-        return self.sum(bounds, self.intervals(intervals, scope, start))
+        return self.sum(bounds, ", ".join(self.intervals(intervals, scope, start)))
 
     def _body(self, coefficient: Fraction, factors: Sequence[Factor], scope: Scope, bare: bool) -> list[str]:
         """Coefficient and factors, the reciprocals among them as a denominator; nothing for a 1 after a sum."""
@@ -246,7 +241,7 @@ class Notation(ABC):
         if isinstance(f, Maximum):
             uses = [g for m in f.body.monomials for g in m.factors]
             inner = self.namer.extend(scope, f.binders, uses)
-            bounds = [self.intervals(f.binders, inner, len(scope)), *self.conditions(f.guards, inner)]
+            bounds = [*self.intervals(f.binders, inner, len(scope)), *self.conditions(f.guards, inner)]
             return self._call(self.maximum(", ".join(bounds)), f.body, inner)
         assert isinstance(f, Derivative)
         if _is_one_factor(f.expr):
@@ -264,9 +259,9 @@ class Notation(ABC):
         inner[-1] = f"{inner[-1]}{closing}"
         return inner
 
-    def fragment(self, depth: int, m: Monomial, scope: Scope) -> str:
-        """One monomial with its sign."""
-        return self.expr(expression(depth, [m]), scope)
+    def fragment(self, depth: int, m: Monomial, scope: Scope) -> list[str]:
+        """The pieces of one monomial with its sign."""
+        return self.chunks(expression(depth, [m]), scope)
 
 
 def _is_one_factor(e: Expr) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from derive.render.html import mathml
-from derive.render.steps import ShownObligation, ShownStep
+from derive.render.steps import CONTRADICTION, ShownObligation, ShownStep
 from derive.render.text_layout import by, credit
 from derive.render.view import Chapter, Definition, View
 
@@ -32,6 +32,7 @@ STYLE = """
 .derivation summary { cursor: pointer; }
 .derivation table { border-collapse: collapse; margin: .3rem 0; }
 .derivation td { padding: .1rem .8rem .1rem 0; vertical-align: baseline; }
+.derivation td + td:not(:last-child) { white-space: nowrap; }
 .derivation .proof { overflow-wrap: anywhere; }
 """.strip()
 
@@ -66,7 +67,7 @@ def _inline(formulas: Iterable[str]) -> str:
 
 def _statement(view: View) -> Iterator[str]:
     facts = f"For all sizes with {_inline(view.facts)}" if view.facts else ""
-    ranges = f"{' and all ' if facts else 'For all '}{mathml(view.ranges)}" if view.ranges else ""
+    ranges = f"{' and all ' if facts else 'For all '}{_inline(view.ranges)}" if view.ranges else ""
     if facts or ranges:
         yield f"<p>{facts}{ranges}:</p>"
     yield f'<p class="formula">{_maths(view.lhs)}</p>'
@@ -75,7 +76,7 @@ def _statement(view: View) -> Iterator[str]:
     if made:
         yield "<p>where, zero outside the box,</p>"
         yield from map(_definition, made)
-    given = [mathml(d.head) + (f" on {mathml(d.box)}" if d.box else "") for d in view.definitions if not d.body]
+    given = [mathml(d.head) + (f" on {_inline(d.box)}" if d.box else "") for d in view.definitions if not d.body]
     if given:
         yield f'<p class="small">Given, zero outside the box: {"; ".join(given)}.</p>'
 
@@ -85,7 +86,7 @@ def _after(sign: str, pieces: Sequence[str]) -> tuple[str, ...]:
 
 
 def _definition(d: Definition) -> str:
-    ranges = f' <span class="small">for {mathml(d.box)}</span>' if d.box else ""
+    ranges = f' <span class="small">for {_inline(d.box)}</span>' if d.box else ""
     body = _maths(_after(r"\coloneqq", d.body))
     return f'<p class="formula">{mathml(d.head)} {body}{ranges}</p>'
 
@@ -107,25 +108,26 @@ def _step(step: ShownStep) -> str:
     head = f'<span class="number">{step.number}</span><span class="rule">{escape(step.rule)}</span>'
     text = f"<div>{head}{step.explanation}</div>"
     if step.where != step.before:
-        text += f'<p class="formula small">in {mathml(step.where)}</p>'
+        text += f'<p class="formula small">in {" ".join(map(mathml, step.fragment))}</p>'
     text += f'<p class="formula">{_maths(_after("=", step.pieces))}</p>'
     text += "".join(f'<p class="small">Provided that {c}.</p>' for c in step.conditions)
-    return text + _obligations(step.obligations)
+    return text + _obligations(step)
 
 
-def _obligations(obligations: Sequence[ShownObligation]) -> str:
-    if not obligations:
+def _obligations(step: ShownStep) -> str:
+    if not step.obligations:
         return ""
     counts: dict[str, int] = {}
-    for o in obligations:
+    for o in step.obligations:
         counts[o.by] = counts.get(o.by, 0) + 1
     told = ", ".join(f"{count} {escape(by(method))}" for method, count in counts.items())
-    noun = "side condition" if len(obligations) == 1 else "side conditions"
-    rows = "".join(_row(o) for o in dict.fromkeys(obligations))
-    return f"<details><summary>{len(obligations)} {noun} shown: {told}</summary><table>{rows}</table></details>"
+    count = len(step.obligations)
+    noun = "side condition" if count == 1 else "side conditions"
+    rows = "".join(_row(o) for o in step.summary)
+    return f"<details><summary>{count} {noun} shown: {told}</summary><table>{rows}</table></details>"
 
 
 def _row(o: ShownObligation) -> str:
-    given = f"given {_inline(o.given)}" if o.given else ""
-    goal = o.goal if o.goal.startswith("the ") else mathml(o.goal)
+    given = f"given the facts and {_inline(o.given)}" if o.given else "given the facts"
+    goal = o.goal if o.goal == CONTRADICTION else mathml(o.goal)
     return f"<tr><td>{goal}</td><td>{escape(by(o.by))}</td><td>{given}</td></tr>"

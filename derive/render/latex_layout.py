@@ -5,11 +5,11 @@ Long formulas are broken between the pieces of a formula, by the width of the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from derive.render.latex import Latex
-from derive.render.steps import ShownStep
-from derive.render.text_layout import by, credit
+from derive.render.steps import CONTRADICTION, ShownStep
+from derive.render.text_layout import by, by_method, credit
 from derive.render.view import View
 
 _LINE = 72  # letters of plain text that fit on a line of an article
@@ -48,9 +48,14 @@ def latex_statement(view: View) -> str:
 
 
 def _conditions(view: View) -> str:
-    facts = f" For all sizes with ${', '.join(view.facts)}$" if view.facts else ""
-    ranges = f" {'and all' if facts else 'For all'} ${view.ranges}$" if view.ranges else ""
+    facts = f" For all sizes with {_listed(view.facts)}" if view.facts else ""
+    ranges = f" {'and all' if facts else 'For all'} {_listed(view.ranges)}" if view.ranges else ""
     return f"{facts}{ranges}," if facts or ranges else ""
+
+
+def _listed(formulas: Iterable[str]) -> str:
+    """Formulas one after the other, each by itself so that a line can be broken between them."""
+    return ", ".join(f"${f}$" for f in formulas)
 
 
 def broken(pieces: Sequence[str], plain: Sequence[str], width: int = _LINE) -> list[str]:
@@ -69,7 +74,7 @@ def broken(pieces: Sequence[str], plain: Sequence[str], width: int = _LINE) -> l
 def _equation(view: View, plain: View) -> Iterator[str]:
     left = broken(view.lhs, plain.lhs)
     yield r"\begin{align*}"
-    yield from (f"& {line} \\\\" for line in left)
+    yield from (rf"& {line} \\" if k == 0 else rf"& \qquad {{}} {line} \\" for k, line in enumerate(left))
     yield from _lines("= ", view.rhs, plain.rhs)
     yield r"\end{align*}"
 
@@ -89,10 +94,10 @@ def _definitions(view: View, plain: View) -> Iterator[str]:
         for k, (d, t) in enumerate(made):
             yield rf"& {d.head} :=" + r" \\"
             body = list(_lines("", d.body, t.body))
-            ranges = rf" \qquad ({d.box})" if d.box else ""
+            ranges = rf" \qquad ({', '.join(d.box)})" if d.box else ""
             yield from [*body[:-1], body[-1] + ranges + (r" \\" if k + 1 < len(made) else "")]
         yield r"\end{align*}"
-    given = [f"${d.head}$" + (f" on ${d.box}$" if d.box else "") for d in view.definitions if not d.body]
+    given = [f"${d.head}$" + (f" on {_listed(d.box)}" if d.box else "") for d in view.definitions if not d.body]
     if given:
         yield f"Given, zero outside the box: {'; '.join(given)}."
 
@@ -101,10 +106,11 @@ def _step(step: ShownStep, plain: ShownStep) -> Iterator[str]:
     prose = Latex().prose
     yield rf"\item \textbf{{{prose(step.rule)}.}} {step.explanation}"
     if step.where != step.before:
-        yield f"In ${step.where}$:"
+        yield f"In ${'$ $'.join(broken(step.fragment, plain.fragment))}$:"
     yield r"\begin{align*}"
     yield from _lines("= ", step.pieces, plain.pieces)
     yield r"\end{align*}"
-    for method, goals in step.summary:
-        yield f"{{\\small Shown {prose(by(method))}: {', '.join(f'${g}$' for g in goals)}.}}\n"
+    for method, goals in by_method(step).items():
+        listed = ", ".join(g if g == CONTRADICTION else f"${g}$" for g in goals)
+        yield f"{{\\small Shown {prose(by(method))}: {listed}.}}\n"
     yield from (f"Provided that {c}.\n" for c in step.conditions)

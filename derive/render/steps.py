@@ -10,13 +10,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from derive.indices import Guard, Interval, Zero, constant_truth
+from derive.indices import Guard, Interval, constant_truth
 from derive.render.explain import explain
 from derive.render.formula import Notation
 from derive.render.names import Scope
 from derive.render.places import Spot, change, inside, locate
 from derive.render.record import Record, Shown, StepRecord
+from derive.solver import FALSE
 from derive.terms import Apply, Derivative, Expr, Maximum, ranges
+
+CONTRADICTION = "the guards contradict each other"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class ShownObligation:
 class ShownStep:
     """One step.  ``where`` is the fragment that changed and ``became`` what stands there now.
 
-    Steps that change no fragment have the whole right side for it.  ``pieces`` is ``after`` in parts between which a
-    line may be broken, ``summary`` lists the goals by who discharged them.
+    Steps that change no fragment have the whole right side for it.  ``pieces`` is ``after`` and ``fragment`` is
+    ``where`` in parts between which a line may be broken; ``summary`` has the obligations with the
+    same givens together.
     """
 
     number: int
@@ -51,7 +55,8 @@ class ShownStep:
     obligations: tuple[ShownObligation, ...]
     conditions: tuple[str, ...]
     pieces: tuple[str, ...]
-    summary: tuple[tuple[str, tuple[str, ...]], ...]
+    fragment: tuple[str, ...]
+    summary: tuple[ShownObligation, ...]
 
 
 def show(record: Record, notation: Notation, scope: Scope) -> tuple[ShownStep, ...]:
@@ -62,27 +67,28 @@ def show(record: Record, notation: Notation, scope: Scope) -> tuple[ShownStep, .
 def _show(record: Record, number: int, notation: Notation, scope: Scope) -> ShownStep:
     step = record.steps[number]
     spot = locate(step.before, step.where, notation, scope) if step.where else None
-    where, became = notation.expr(step.before, scope), notation.expr(step.result, scope)
+    before, pieces = (tuple(notation.chunks(e, scope)) for e in (step.before, step.result))
+    fragment, became = before, notation.space.join(pieces)
     after: Expr | None = None
     if spot is not None:
         changed, after = change(step.before, step.result, step.where, notation, scope)
-        where = notation.fragment(changed.depth, changed.monomial, changed.scope)
+        fragment = tuple(notation.fragment(changed.depth, changed.monomial, changed.scope))
         became = notation.expr(after, changed.scope)
     candidates = [] if spot is None else [_Candidate.of(spot)]
     candidates += [c for e in (step.result, step.before) for c in _scopes(e, notation, scope, ())]
-    pieces = tuple(notation.chunks(step.result, scope))
     return ShownStep(
         number,
         step.rule,
         explain(step, spot, after, notation),
-        notation.expr(step.before, scope),
+        notation.space.join(before),
         notation.space.join(pieces),
-        where,
+        notation.space.join(fragment),
         became,
         tuple(_obligation(o, record.facts, candidates, notation) for o in open_questions(step)),
         tuple(_condition(c, spot.inner if spot else scope, notation) for c in step.conditions),
         pieces,
-        _summary(step, candidates, notation),
+        fragment,
+        _summary(step, record.facts, candidates, notation),
     )
 
 
@@ -133,36 +139,27 @@ def _obligation(
 ) -> ShownObligation:
     scope = _name_question(o, candidates, notation)
     given = [h for h in o.question.hypotheses if h not in facts]
-    return ShownObligation(
-        _goal([o.question.goal], scope, notation), tuple(notation.conditions(given, scope)), o.method
-    )
-
-
-def _goal(goals: Sequence[Guard], scope: Scope, notation: Notation) -> str:
-    if any(g.text == "-1>=0" for g in goals):
-        return notation.prose("the guards contradict each other")
-    return ", ".join(notation.conditions(goals, scope))
+    goal = CONTRADICTION if o.question.goal == FALSE else notation.conditions([o.question.goal], scope)[0]
+    return ShownObligation(goal, tuple(notation.conditions(given, scope)), o.method)
 
 
 def _summary(
-    step: StepRecord, candidates: Sequence[_Candidate], notation: Notation
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The goals by who discharged them, those of one place in chains."""
-    found: dict[tuple[str, Scope], list[Guard]] = {}
+    step: StepRecord, facts: Sequence[Guard], candidates: Sequence[_Candidate], notation: Notation
+) -> tuple[ShownObligation, ...]:
+    """The goals with the same givens and the same proof together, bounds of one quantity in chains."""
+    found: dict[tuple[Scope, tuple[Guard, ...], str], list[Guard]] = {}
     for o in open_questions(step):
-        goals = found.setdefault((o.method, _name_question(o, candidates, notation)), [])
+        key = _name_question(o, candidates, notation), o.question.hypotheses, o.method
+        goals = found.setdefault(key, [])
         if o.question.goal not in goals:
             goals.append(o.question.goal)
-    by_method: dict[str, list[str]] = {}
-    for (method, scope), goals in found.items():
-        lines = [_goal([g], scope, notation) for g in goals if _special(g)]
-        lines += notation.conditions([g for g in goals if not _special(g)], scope)
-        by_method.setdefault(method, []).extend(x for x in lines if x not in by_method.get(method, []))
-    return tuple((method, tuple(lines)) for method, lines in by_method.items())
-
-
-def _special(g: Guard) -> bool:
-    return g.text == "-1>=0" or (isinstance(g, Zero) and not g.e.terms)
+    merged = []
+    for (scope, hypotheses, method), goals in found.items():
+        given = tuple(notation.conditions([h for h in hypotheses if h not in facts], scope))
+        plain = [g for g in goals if g != FALSE]
+        lines = [*notation.conditions(plain, scope), *([CONTRADICTION] if len(plain) < len(goals) else [])]
+        merged += [ShownObligation(goal, given, method) for goal in lines]
+    return tuple(merged)
 
 
 def _condition(text: str, scope: Scope, notation: Notation) -> str:

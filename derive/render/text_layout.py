@@ -34,7 +34,7 @@ def credit(view: View) -> str:
 
 def _statement(view: View, width: int, defined: str) -> Iterator[str]:
     yield "Statement"
-    for head, items in (("for sizes with", view.facts), ("and indices", (view.ranges,) if view.ranges else ())):
+    for head, items in (("for sizes with", view.facts), ("and indices", view.ranges)):
         if items:
             yield from fill([f"  {head}", *(f"{x}," for x in items[:-1]), items[-1]], width, "      ")
     yield from fill(["    " + view.lhs[0], *view.lhs[1:]], width, "      ")
@@ -44,14 +44,14 @@ def _statement(view: View, width: int, defined: str) -> Iterator[str]:
         yield "  where, zero outside the box,"
         for d in made:
             yield from _definition(d, width, defined)
-    given = [f"{d.head}" + (f" on {d.box}" if d.box else "") for d in view.definitions if not d.body]
+    given = [d.head + (f" on {', '.join(d.box)}" if d.box else "") for d in view.definitions if not d.body]
     if given:
         yield from fill(["  given, zero outside the box:", *(f"{g};" for g in given[:-1]), given[-1]], width, "      ")
 
 
 def _definition(d: Definition, width: int, defined: str) -> Iterator[str]:
     pieces = [f"    {d.head} {defined} {d.body[0]}", *d.body[1:]]
-    yield from fill([*pieces, f"  for {d.box}"] if d.box else pieces, width, "        ")
+    yield from fill([*pieces, f"  for {', '.join(d.box)}"] if d.box else pieces, width, "        ")
 
 
 def _chapter(chapter: Chapter, width: int) -> Iterator[str]:
@@ -68,12 +68,22 @@ def _step(step: ShownStep, width: int) -> Iterator[str]:
     label = f"{step.number:>3}  {step.rule}: "
     yield from fill([label + step.explanation.split(" ")[0], *step.explanation.split(" ")[1:]], width, "     ")
     if step.where != step.before:
-        yield from fill([f"     in {step.where}"], width, "         ")
+        yield from fill([f"     in {step.fragment[0]}", *step.fragment[1:]], width, "         ")
     yield from fill(["     = " + step.pieces[0], *step.pieces[1:]], width, "         ")
-    for method, goals in step.summary:
+    for method, goals in by_method(step).items():
         yield from fill([f"       shown {by(method)}:", *_listed(goals)], width, "           ")
     for condition in step.conditions:
         yield from wrap(f"provided that {condition}", width, initial_indent="       ", subsequent_indent=" " * 11)
+
+
+def by_method(step: ShownStep) -> dict[str, list[str]]:
+    """The goals of a step by who discharged them."""
+    found: dict[str, list[str]] = {}
+    for o in step.summary:
+        goals = found.setdefault(o.by, [])
+        if o.goal not in goals:
+            goals.append(o.goal)
+    return found
 
 
 def by(method: str) -> str:

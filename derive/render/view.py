@@ -31,7 +31,7 @@ class Definition:
 
     head: str
     body: tuple[str, ...]
-    box: str
+    box: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class View:
     source: str
     convention: str
     facts: tuple[str, ...]
-    ranges: str
+    ranges: tuple[str, ...]
     lhs: tuple[str, ...]
     rhs: tuple[str, ...]
     definitions: tuple[Definition, ...]
@@ -84,7 +84,7 @@ def definitions(record: Record, notation: Notation) -> Iterator[Definition]:
         scope = notation.namer.axes(t)
         head = notation.read(notation.name(t.name), [notation.name(v) for v in scope])
         body = () if t.body is None else tuple(notation.chunks(t.body, scope))
-        yield Definition(head, body, notation.box(t, scope))
+        yield Definition(head, body, tuple(notation.intervals(t.box, scope, 0)))
 
 
 def _reachable(sides: Sequence[Expr]) -> list[Tensor]:

@@ -16,7 +16,7 @@ import pytest
 import codegen
 from derive.layers import Conv, Layer, Sequential
 
-CONVOLUTION = '''
+CONVOLUTION = """
 from itertools import product
 
 import numpy as np
@@ -56,9 +56,9 @@ def backward(grad_output, input, weight):
         gw[(..., *a)] = np.tensordot(grad_output, x[cells], (over, over))
     inside = tuple(slice(p, p + n) for p, n in zip(PADDING, input.shape[2:]))
     return gx[(..., *inside)].copy(), gw, grad_output.sum(axis=(0, *range(2, grad_output.ndim)))
-'''
+"""
 
-LENET = '''
+LENET = """
 import numpy as np
 
 PARAMETERS = {parameters}
@@ -149,7 +149,7 @@ def sgd_step(x, y, params, lr, work=None):
     for name, gradient in found.items():
         params[name] -= params[name].dtype.type(lr) * gradient
     return before
-'''
+"""
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ def test_nothing_claims_more_than_was_done(page: str, empty: ReportContent) -> N
 )
 def test_only_all_of_them_are_a_hundred_per_cent(content: ReportContent, part: int, whole: int, told: str) -> None:
     counts = [[part, whole - part], [0, 0]]
+    told = told.replace(" %", "\N{NO-BREAK SPACE}%")
     assert f'<dd class="figure">{told}</dd>' in render_report(replace(content, evaluation=Evaluation(counts)))
 
 
