@@ -177,7 +177,7 @@ class Plan:
 
     def _check_into(self, s: Stage) -> None:
         other = self.by_name.get(s.into)
-        if other is None or s.into in self.inputs:
+        if other is None:
             raise PlanError(f"{s.name} takes over {s.into}, which is not a stage")
         if s.template == "view":
             if other.has_margin or s.has_margin:

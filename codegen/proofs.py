@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from codegen.plan import Stage
 from derive import kernel, tactics
-from derive.indices import Guard, Interval
+from derive.indices import Guard, Interval, var, variables
 from derive.kernel import Theorem
 from derive.matching import match
-from derive.rules import Count, SigmoidTanh
-from derive.terms import Apply, Expr
+from derive.rules import Cancel, Count, ExpSum, LogFactor, RecipFactor, Rule, SigmoidTanh
+from derive.terms import Apply, Expr, Read, Substitution, term
 
 
 def opened(e: Expr, facts: Iterable[Guard], over: Sequence[Interval], stages: Iterable[Stage]) -> Theorem:
@@ -54,3 +54,54 @@ def _counted(theorem: Theorem) -> Theorem:
 def meet(below: Theorem, above: Theorem) -> Theorem:
     """``stage = definition`` from the two sides opened."""
     return kernel.trans(match(below, above.rhs), kernel.sym(above))
+
+
+# --- the stable softmax -------------------------------------------------------------------------------------------
+
+
+def free_of(theorem: Theorem, name: str) -> Theorem:
+    """The same without the tensor ``name`` by which exponentials were shifted: ``exp(z - M) = exp(z) exp(-M)``."""
+    while (step := _next_law(theorem, name)) is not None:
+        theorem = kernel.rewrite(theorem, *step)
+    return theorem
+
+
+def _next_law(theorem: Theorem, name: str) -> tuple[kernel.Where, Rule] | None:
+    """Split an exponential, take the shift out of a reciprocal or logarithm of a sum, or cancel it."""
+    for where, m, _ in tactics.scopes(theorem.rhs):
+        for k, f in enumerate(m.factors):
+            if not isinstance(f, Apply):
+                continue
+            chosen = _terms_with(f.argument, name)
+            if f.function == "exp" and chosen and len(chosen) < len(f.argument.monomials):
+                return where, ExpSum(k, chosen)
+            common = _common_shift(f.argument, name)
+            if common is not None and f.function == "recip" and term(f.argument.depth, common) != f.argument:
+                return where, RecipFactor(k, common)
+            if common is not None and f.function == "log":
+                return where, LogFactor(k, common)
+            partner = Apply("recip", term(f.argument.depth, f)) if f.function == "exp" else None
+            if chosen and partner in m.factors:
+                return where, Cancel(k, m.factors.index(partner))
+    return None
+
+
+def _terms_with(e: Expr, name: str) -> tuple[int, ...]:
+    """The numbers of the monomials that read the tensor directly."""
+    reads = [any(isinstance(f, Read) and f.tensor.name == name for f in m.factors) for m in e.monomials]
+    return tuple(k for k, found in enumerate(reads) if found)
+
+
+def _common_shift(e: Expr, name: str) -> Apply | None:
+    """The exponential of the shift that is a factor of the one monomial of a sum."""
+    if len(e.monomials) != 1:
+        return None
+    for f in e.monomials[0].factors:
+        alone = isinstance(f, Apply) and f.function == "exp" and len(f.argument.monomials) == 1
+        if alone and isinstance(f, Apply) and _terms_with(f.argument, name) == (0,):
+            scope = e.depth + len(e.monomials[0].binders)
+            if all(v < e.depth for r in f.argument.monomials[0].factors if isinstance(r, Read) for i in r.at for v in i.variables):
+                back = Substitution(scope, (*variables(0, e.depth), *[var(0)] * (scope - e.depth)), e.depth)
+                moved = back.factor(f)
+                return moved if isinstance(moved, Apply) else None
+    return None

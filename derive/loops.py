@@ -1,9 +1,9 @@
 """An expression as nested Python loops: source text made once, compiled, and then run for every value of its variables.
 
 The loops are the literal meaning of a sum with four changes that leave its value alone.  Sizes are numbers by now,
-so an index is *linear* in atoms: variables, their products, floors of quotients.  A guard, or the box of a tensor that is
-read directly (outside it the product is zero), narrows the loop of its last variable when it is linear there; what cannot
-narrow a loop is tested as soon as its variables are known.  Every index is split by loops, and each part is
+so an index is *linear* in atoms: variables, their products, floors of quotients.  A guard, or the box of a tensor that
+is read directly (outside it the product is zero), narrows the loop of its last variable when it is linear there; what
+cannot narrow a loop is tested as soon as its variables are known.  Every index is split by loops, and each part is
 computed in the outermost loop that knows it.  A last loop of nothing but reads becomes a sum over slices.
 
 Arguments of functions and maxima are computed only once they are needed, and kept for as long as the variables in
@@ -12,12 +12,16 @@ them stand still: a factor under a guard that fails may be undefined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
-from typing import Any, Union
+from math import gcd, prod
+from operator import mul
+from typing import Any, NoReturn, Union
 
-from derive.indices import Index, Quotient, Sym, Var
+from derive.indices import Divides, Guard, Index, Interval, Quotient, Var, Zero
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, Tensor
 
 Number = Any
 Span = tuple[int, int]
@@ -109,7 +113,7 @@ class Linear:
         return Linear(self.constant + times * other.constant, kept)
 
     def split(self, level: int) -> tuple[int, Linear] | None:
-        """``(slope, rest)`` with ``self == slope * Var(level) + rest`` and ``rest`` known before the variable, or None."""
+        """``(slope, rest)`` with ``self == slope * Var(level) + rest``, ``rest`` known before the variable; or None."""
         slope = dict(self.terms).get(Var(level), 0)
         rest = Linear(self.constant, tuple(t for t in self.terms if t[0] != Var(level)))
         return (slope, rest) if rest.level < level else None
@@ -196,7 +200,9 @@ def _tests(guard: Guard, sizes: Mapping[str, int]) -> list[Test]:
     e = numeric(guard.e, sizes)
     if isinstance(guard, Divides):
         return [Multiple(numeric(guard.m, sizes), e)]
-    return [_without_floor(e), _without_floor(Linear(0).plus(e, -1))] if isinstance(guard, Zero) else [_without_floor(e)]
+    return (
+        [_without_floor(e), _without_floor(Linear(0).plus(e, -1))] if isinstance(guard, Zero) else [_without_floor(e)]
+    )
 
 
 def _without_floor(e: Linear) -> Linear:
@@ -222,6 +228,11 @@ class Block:
         self.prelude: list[str] = []
         self.body: list[str | Block] = []
         self.names: dict[object, str] = {}
+        self.ready: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether this factor has certainly been computed where this block goes on."""
+        return name in self.ready or (self.parent is not None and self.parent.has(name))
 
     def child(self, header: str) -> Block:
         """A block under a condition."""
@@ -278,6 +289,8 @@ class _Access:
 
     table: str
     offset: Linear
+    level: int
+    safe: bool
 
 
 @dataclass(frozen=True)
@@ -308,8 +321,10 @@ class Compiler:
         constants: Mapping[str, Number],
         derivative: Callable[[Derivative, tuple[int, ...]], Number],
     ):
-        self.sizes, self.table, self.derivative = sizes, table, derivative
+        self.sizes, self.table = sizes, table
         self.namespace: dict[str, Any] = {**constants, "mul": mul, "quotient": _quotient, "empty": _empty}
+        self.namespace["derivative"] = derivative
+        self.tables: dict[Tensor, str] = {}
         self.count = 0
 
     def tabulate(self, body: Expr, box: Sequence[Span]) -> list[Number]:
@@ -317,9 +332,7 @@ class Compiler:
         name = self._name("f")
         root = block = Block(f"def {name}(append):", level=-1)
         for level, (low, high) in enumerate(box):
-            block.body.append(
-                loop := Block(f"for v{level} in range({low}, {high}):", block, level, (low, high - 1))
-            )
+            block.body.append(loop := Block(f"for v{level} in range({low}, {high}):", block, level, (low, high - 1)))
             block = loop
         block.body.append(f"append({self._value(block, body)})")
         values: list[Number] = []
@@ -442,12 +455,11 @@ class Compiler:
             else:
                 left.append(test)
         begin, end = _extreme("max", first), _extreme("min", stop)
-        if step != 1:
-            ahead = residue.plus(begin, -1)
-            begin = begin.plus(ahead).plus(floor(ahead, Linear(step)), -step)
         loop.span = self._span(block, begin, end) or loop.span
         if loop.span is not None and loop.span[0] > loop.span[1]:
             return None
+        if step != 1:
+            begin = residue.plus(floor(residue.plus(begin, -1), Linear(step)), -step)
         return _Run(loop, begin, end, step, left)
 
     @staticmethod
@@ -481,7 +493,7 @@ class Compiler:
             rest = Monomial(Fraction(1), m.binders[room:], m.guards, m.factors)
             factors = [Expr(depth + room, (rest,))]
         scope = depth + len(binders)
-        tests = [t for g in m.guards if _reach(g.indices(), scope) == _reach(g.indices()) for t in _tests(g, self.sizes)]
+        tests = [t for g in m.guards if max(_variables(g.indices()), default=0) < scope for t in _tests(g, self.sizes)]
         reads = []
         for read in (f for f in factors if isinstance(f, Read)):
             access, inside = self._access(read)
@@ -505,3 +517,150 @@ class Compiler:
             known = known + [f"{r.table}[{self._text(inner, r.offset)}]" for r in reads]
             known = known + [self._factor(inner, f) for f in others]
             inner.body.append(f"{total} += {' * '.join(known) or 'one'}")
+
+    def _access(self, read: Read) -> tuple[_Access, list[Test]]:
+        """How a read is done, and the tests that its index lies in the box."""
+        box, values = self.table(read.tensor)
+        if read.tensor not in self.tables:
+            self.tables[read.tensor] = self._constant(values)
+        at = [numeric(e, self.sizes) for e in read.at]
+        offset, tests = Linear(0), list[Test]()
+        for axis, (e, (low, high)) in enumerate(zip(at, box, strict=True)):
+            stride = prod(hi - lo for lo, hi in box[axis + 1 :])
+            offset = offset.plus(e, stride).plus(Linear(-low * stride))
+            tests += [_without_floor(e.plus(Linear(-low))), _without_floor(Linear(high - 1).plus(e, -1))]
+        level = max((e.level for e in at), default=-1)
+        return _Access(self.tables[read.tensor], offset, level, all(e.safe for e in at)), tests
+
+    def _multiplied(
+        self, block: Block, known: list[str], reads: list[_Access], level: int
+    ) -> tuple[list[str], list[_Access]]:
+        """The product of what is fixed before the loop of ``level``, and the reads that are not."""
+        ready = [r for r in reads if r.safe and r.level < level]
+        if not ready:
+            return known, reads
+        name = self._name("p")
+        product = known + [f"{r.table}[{self._text(block, r.offset)}]" for r in ready]
+        block.body.append(f"{name} = {' * '.join(product)}")
+        return [name], [r for r in reads if r not in ready]
+
+    @staticmethod
+    def _sliced(run: _Run, level: int, reads: Iterable[_Access], others: Iterable[Factor | Expr]) -> bool:
+        """Whether a last loop is a sum over slices of the tables."""
+        return (
+            not run.left
+            and all(r.safe and r.offset.split(level) is not None for r in reads)
+            and not any(isinstance(f, Expr) or level in _free(f) for f in others)
+        )
+
+    def _add_slices(
+        self,
+        block: Block,
+        level: int,
+        run: _Run,
+        known: list[str],
+        reads: Iterable[_Access],
+        others: Iterable[Factor | Expr],
+        total: str,
+    ) -> None:
+        count = floor(run.stop.plus(run.first, -1).plus(Linear(run.step - 1)), Linear(run.step))
+        if count.terms or count.constant < 1:
+            block = block.child(f"if {self._text(block, count)} > 0:")
+        moving, product = "", known + [self._factor(block, f) for f in others]
+        for r in reads:
+            slope, rest = r.offset.split(level) or (0, r.offset)
+            if not slope:
+                product.append(f"{r.table}[{self._text(block, rest)}]")
+                continue
+            piece = self._slice(block, r.table, rest.plus(run.first, slope), count, slope * run.step)
+            moving = f"map(mul, {moving}, {piece})" if moving else piece
+        product.append(f"sum({moving}, zero)" if moving else f"{self._text(block, count)} * one")
+        block.body.append(f"{total} += {' * '.join(product)}")
+
+    def _slice(self, block: Block, table: str, start: Linear, count: Linear, stride: int) -> str:
+        if stride > 0:
+            step = "" if stride == 1 else f":{stride}"
+            return f"{table}[{self._text(block, start)}:{self._text(block, start.plus(count, stride))}{step}]"
+        last, end = start.plus(count, stride).plus(Linear(-stride)), start.plus(Linear(1))
+        return f"reversed({table}[{self._text(block, last)}:{self._text(block, end)}:{-stride}])"
+
+    # factors other than reads
+
+    def _factor(self, block: Block, f: Factor | Expr) -> str:
+        """A name for the factor's value, computed at its first use for the present values of its variables."""
+        if isinstance(f, Expr):
+            name, root = self._function(f)
+            self._compiled(name, root)
+            return f"{name}({', '.join(f'v{k}' for k in range(f.depth))})"
+        home = block.home(max(_free(f), default=-1))
+        if f not in home.names:
+            home.names[f] = self._name("x")
+            home.prelude.append(f"{home.names[f]} = None")
+        name = home.names[f]
+        if not block.has(name):
+            first = block.child(f"if {name} is None:")
+            first.body.append(f"{name} = {self._computed(first, f)}")
+            block.ready.add(name)
+        return name
+
+    def _computed(self, block: Block, f: Factor) -> str:
+        if isinstance(f, Apply):
+            return f"{f.function}({self._value(block, f.argument)})"
+        if isinstance(f, Maximum):
+            return self._maximum(block, f)
+        if isinstance(f, Derivative):
+            variables = "".join(f"v{k}, " for k in range(f.expr.depth))
+            return f"derivative({self._constant(f)}, ({variables}))"
+        raise TypeError(f"factor={f!r} ({type(f).__name__}): not a factor of the term language")
+
+    def _maximum(self, block: Block, f: Maximum) -> str:
+        scope = f.body.depth - len(f.binders)
+        if block.loops + len(f.binders) > LOOPS_IN_A_FUNCTION and block.loops:
+            return self._factor(block, Expr(scope, (Monomial(Fraction(1), (), (), (f,)),)))
+        best, value = self._name("m"), self._name("y")
+        block.body.append(f"{best} = None")
+        tests = [t for g in f.guards for t in _tests(g, self.sizes)]
+        inner = self._enter(block, [t for t in tests if t.level < scope])
+        for level, bounds in enumerate(f.binders, scope):
+            run = None if inner is None else self._run(inner, level, bounds, [t for t in tests if t.level == level])
+            inner = None if inner is None or run is None else self._loop(inner, level, run)
+        if inner is not None:
+            inner.body.append(f"{value} = {self._value(inner, f.body)}")
+            inner.body.append(f"if {best} is None or key({value}) > key({best}): {best} = {value}")
+        block.body.append(f"if {best} is None: empty({self._constant(f)})")
+        return best
+
+
+def _variables(indices: Iterable[Index]) -> Iterator[int]:
+    return (v for e in indices for v in e.variables)
+
+
+def _free(f: Factor | Expr) -> set[int]:
+    """The variables around a factor or an expression on which it depends."""
+    if isinstance(f, Read):
+        return set(_variables(f.at))
+    if isinstance(f, Apply):
+        return _free(f.argument)
+    if isinstance(f, Derivative):
+        return _free(f.expr) | set(_variables(f.at))
+    if isinstance(f, Maximum):
+        inside = _free(f.body) | set(_variables(_indices(f.binders, f.guards)))
+        return {v for v in inside if v < f.body.depth - len(f.binders)}
+    inside = {v for m in f.monomials for v in _variables(_indices(m.binders, m.guards))}
+    inside |= {v for m in f.monomials for factor in m.factors for v in _free(factor)}
+    return {v for v in inside if v < f.depth}
+
+
+def _indices(binders: Iterable[Interval], guards: Iterable[Guard]) -> Iterator[Index]:
+    yield from (e for bounds in binders for e in bounds)
+    yield from (e for g in guards for e in g.indices())
+
+
+def _quotient(numerator: int, divisor: int) -> int:
+    if divisor < 1:
+        raise ValueError(f"({numerator}) // ({divisor}): the divisor has to be at least 1")
+    return numerator // divisor
+
+
+def _empty(f: Maximum) -> NoReturn:
+    raise ValueError(f"{f.text}: a maximum over nothing")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from derive import kernel
-from derive.indices import Guard, Index, NonNegative, Zero, index, var
+from derive.indices import Atom, Guard, Index, NonNegative, Var, Zero, index, var
 from derive.kernel import Theorem, Where
 from derive.rules import Contract, Differentiate, Place, Reguard, Reindex, Unfold
 from derive.solver import ask, question
@@ -147,20 +147,31 @@ def open_and_solve(theorem: Theorem, names: Iterable[str]) -> Theorem:
 
 
 def _solve_new(theorem: Theorem, depth: int, old: int, before: set[Guard]) -> Theorem:
-    """Contract equations that were not there before, each for one of the first ``old`` variables of its monomial."""
-    changed = True
-    while changed:
-        changed = False
-        for where, m, own in scopes(theorem.rhs):
-            fresh = [g for g in m.guards if isinstance(g, Zero) and g not in before] if own == depth else []
-            for guard in fresh:
-                for k in range(min(old, len(m.binders))):
-                    if not changed and _slope(guard, depth + k).constant in (1, -1):
-                        theorem = kernel.rewrite(theorem, where, Contract(k, guard))
-                        old, changed = old - 1, True
-            if changed:
-                break
+    """Contract the equations that were not there before, each for one of the first ``old`` variables of its monomial."""
+    fresh = next((_fresh(m, before) for _, m, own in scopes(theorem.rhs) if own == depth and _fresh(m, before)), [])
+    while fresh:
+        guard, *fresh = fresh
+        where = next((w for w, m, own in scopes(theorem.rhs) if own == depth and guard in m.guards), None)
+        level = next((k for k in range(depth, depth + old) if _slope(guard, k).constant in (1, -1)), None)
+        if where is None or level is None:
+            continue
+        theorem = kernel.rewrite(theorem, where, Contract(level - depth, guard))
+        fresh = [_closed_up(g, level) for g in fresh]
+        old -= 1
     return theorem
+
+
+def _fresh(m: Monomial, before: set[Guard]) -> list[Zero]:
+    return [g for g in m.guards if isinstance(g, Zero) and g not in before]
+
+
+def _closed_up(guard: Zero, level: int) -> Zero:
+    """An equation that does not speak of the variable ``level``, once that variable is gone."""
+
+    def down(atom: Atom) -> Index | None:
+        return var(atom.level - 1) if isinstance(atom, Var) and atom.level > level else None
+
+    return Zero(guard.e.substitute(down))
 
 
 def _slope(guard: Guard, level: int) -> Index:

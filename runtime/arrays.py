@@ -18,6 +18,7 @@ copy, if they lie in the memory of the CPU; results are NumPy arrays that share 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
@@ -217,9 +218,7 @@ def _dlpack_device(value: Any) -> tuple[int, int]:
 
 
 def _described(value: object) -> str:
-    text = repr(value)
-    shown = text if len(text) <= 40 else f"{text[:37]}..."
-    return f"a {type(value).__name__} ({shown})"
+    return f"a {type(value).__name__} ({reprlib.repr(value)})"
 
 
 def _check_shape(name: str, found: tuple[int, ...], expected: Shape) -> None:

@@ -23,6 +23,18 @@ from derive.terms import Tensor, tensor
 BLOCK = 64
 
 
+@dataclass(frozen=True)
+class Join:
+    """Where a group meets its neighbours: layers ``first..last``, its output and input stage, and both cotangents."""
+
+    first: int
+    last: int
+    output: Stage
+    down: Cotangent
+    input: Stage | None
+    up: Cotangent | None
+
+
 @dataclass
 class Builder:
     """The stages so far; ``backward`` holds, for each group, how a cotangent passes through it."""
@@ -33,6 +45,7 @@ class Builder:
     matrices: list[Matrix] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    spans: list[tuple[int, int, Stage | None, Stage]] = field(default_factory=list)
 
     def add(self, *stages: Stage) -> Stage:
         """Append stages; gives the last one."""
@@ -120,31 +133,39 @@ def network(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK
 
     Raises PlanError for a network of another form; the text says where it stops.
     """
+    return joined(net, input_shape, block=block)[0]
+
+
+def joined(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK) -> tuple[Plan, tuple[Join, ...]]:
+    """The plan of a network, and where its groups meet, last group first: what a proof goes along."""
     x = tensor("X", *input_shape)
     target = tensor("T", x.box[0][1], net.output_shape(input_shape)[-1])
     steps = net.chain(x)
     made = Builder([x, target])
     at, h = 0, None
     while at < len(steps):
-        used, h = _group(made, steps, at, x, h)
-        at += used
+        used, output = _group(made, steps, at, x, h)
+        made.spans.append((at, at + used - 1, h, output))
+        at, h = at + used, output
     if h is None or h.tensor.rank != 2:
         raise PlanError("the network has to end in a dense layer: its loss is that of classes")
     made.outputs["forward"] = h.name
     *loss, dz = ew.cross_entropy(h, target)
     stages = [*made.forward, *loss, dz]
     made.outputs["loss"] = "L"
-    down: Cotangent | None = Cotangent(dz)
-    for group in reversed(made.backward):
-        if down is None:
-            raise PlanError("a group before the first layer with parameters")
-        more, down = group.gradients(down, first=group is made.backward[0])
+    down = Cotangent(dz)
+    joins = []
+    for group, (first, last, before, output) in zip(reversed(made.backward), reversed(made.spans), strict=True):
+        more, up = group.gradients(down, first=first == 0)
+        joins.append(Join(first, last, output, down, before, up))
         stages += more
+        down = up or down
     gradients = {f"gradient {public}": f"d{name}" for public, name in made.parameters.items()}
-    return Plan(
+    plan = Plan(
         "network", tuple(made.inputs), tuple(stages), {**made.outputs, **gradients}, tuple(made.matrices),
         made.parameters, block,
-    ).check()  # fmt: skip
+    )  # fmt: skip
+    return plan.check(), tuple(joins)
 
 
 def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage | None) -> tuple[int, Stage]:

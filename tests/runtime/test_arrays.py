@@ -18,28 +18,28 @@ def image(batch: int = 3) -> np.ndarray:
     return np.arange(batch * 20, dtype=np.float32).reshape(batch, 1, 4, 5)
 
 
-LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "as made": lambda a: a,
-    "flipped": lambda a: a[..., ::-1, ::-1].copy()[..., ::-1, ::-1],
-    "transposed": lambda a: a.transpose(3, 2, 1, 0).copy().transpose(3, 2, 1, 0),
-    "Fortran order": np.asfortranarray,
-    "sliced": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
-    "misaligned": lambda a: _misaligned(a),
-    "read-only": lambda a: _read_only(a),
-}
-
-
-def _misaligned(a: np.ndarray) -> np.ndarray:
+def misaligned(a: np.ndarray) -> np.ndarray:
     room = np.zeros(a.nbytes + 1, np.uint8)[1:]
     b = room.view(a.dtype).reshape(a.shape)
     b[...] = a
     return b
 
 
-def _read_only(a: np.ndarray) -> np.ndarray:
+def read_only(a: np.ndarray) -> np.ndarray:
     b = a.copy()
     b.flags.writeable = False
     return b
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as made": lambda a: a,
+    "flipped": lambda a: a[..., ::-1, ::-1].copy()[..., ::-1, ::-1],
+    "transposed": lambda a: a.transpose(3, 2, 1, 0).copy().transpose(3, 2, 1, 0),
+    "Fortran order": np.asfortranarray,
+    "sliced": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+    "misaligned": misaligned,
+    "read-only": read_only,
+}
 
 
 # --- What goes through --------------------------------------------------------------------------------------
@@ -117,25 +117,25 @@ class Elsewhere:
 
 
 REFUSED = {
-    "list": ([1.0], "x is a list ([1.0]); expected a NumPy array, or one that exports DLPack; "
-             "nearest legal: np.asarray(x) with the dtype you mean"),
-    "long list": ([1.0] * 99, "x is a list ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1....); expected a NumPy array"),
+    "list": ([1.0], ("x is a list ([1.0]); expected a NumPy array, or one that exports DLPack; "
+             "nearest legal: np.asarray(x) with the dtype you mean")),
+    "long list": ([1.0] * 99, "x is a list ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, ...]); expected a NumPy array"),
     "none": (None, "x is a NoneType (None); expected a NumPy array"),
-    "masked": (np.ma.masked_array(image()), "x is a MaskedArray, whose meaning a plain array would lose; "
-               "nearest legal: np.asarray(x)"),
-    "double": (image().astype("f8"), "x has dtype float64, expected float32, and nothing is cast silently; "
-               "nearest legal: x.astype('float32')"),
+    "masked": (np.ma.masked_array(image()), ("x is a MaskedArray, whose meaning a plain array would lose; "
+               "nearest legal: np.asarray(x)")),
+    "double": (image().astype("f8"), ("x has dtype float64, expected float32, and nothing is cast silently; "
+               "nearest legal: x.astype('float32')")),
     "integers": (image().astype("i4"), "x has dtype int32, expected float32"),
     "bytes swapped": (image().astype(">f4"), "x has dtype >f4, expected float32"),
     "objects": (image().astype(object), "x has dtype object, expected float32"),
     "one axis": (image()[0], "x has shape (1, 4, 5), expected (any, 1, 4, 5): it has 3 axes, not 4"),
-    "axis missing": (image()[:, 0], "x has shape (3, 4, 5), expected (any, 1, 4, 5): it has 3 axes, not 4; "
-                     "nearest legal: (3, 1, 4, 5)"),
-    "too wide": (np.zeros((3, 1, 4, 6), "f4"), "x has shape (3, 1, 4, 6), expected (any, 1, 4, 5): "
-                 "axis 3 is 6, not 5; nearest legal: (3, 1, 4, 5)"),
+    "axis missing": (image()[:, 0], ("x has shape (3, 4, 5), expected (any, 1, 4, 5): it has 3 axes, not 4; "
+                     "nearest legal: (3, 1, 4, 5)")),
+    "too wide": (np.zeros((3, 1, 4, 6), "f4"), ("x has shape (3, 1, 4, 6), expected (any, 1, 4, 5): "
+                 "axis 3 is 6, not 5; nearest legal: (3, 1, 4, 5)")),
     "no channel": (np.zeros((3, 0, 4, 5), "f4"), "axis 1 is 0, not 1; nearest legal: (3, 1, 4, 5)"),
-    "elsewhere": (Elsewhere(), "x lies on CUDA device 1, and nothing is moved between devices silently; "
-                  "nearest legal: a copy of it in the memory of the CPU"),
+    "elsewhere": (Elsewhere(), ("x lies on CUDA device 1, and nothing is moved between devices silently; "
+                  "nearest legal: a copy of it in the memory of the CPU")),
 }  # fmt: skip
 
 
@@ -217,11 +217,11 @@ def test_parameters_come_back_as_they_are_in_order() -> None:
     ("name", "value", "words"),
     [
         ("1.weight", np.ones(2), "params has unknown '1.weight'; the parameters are '0.weight' (2, 3), '0.bias' (2,)"),
-        ("0.weight", np.ones((3, 2)).T, "params['0.weight'] is not C-contiguous (shape (2, 3), strides (8, 16) bytes), "
-         "and a step in place on a copy would be lost; nearest legal: np.ascontiguousarray(params['0.weight'])"),
-        ("0.bias", _read_only(np.ones(2)), "params['0.bias'] is read-only, and a step writes to it; "
-         "nearest legal: params['0.bias'].copy()"),
-        ("0.bias", _misaligned(np.ones(2)), "params['0.bias'] is not aligned (address "),
+        ("0.weight", np.ones((3, 2)).T, ("params['0.weight'] is not C-contiguous (shape (2, 3), strides (8, 16) bytes), "
+         "and a step in place on a copy would be lost; nearest legal: np.ascontiguousarray(params['0.weight'])")),
+        ("0.bias", read_only(np.ones(2)), ("params['0.bias'] is read-only, and a step writes to it; "
+         "nearest legal: params['0.bias'].copy()")),
+        ("0.bias", misaligned(np.ones(2)), "params['0.bias'] is not aligned (address "),
         ("0.bias", np.ones(2, "f4"), "params['0.bias'] has dtype float32, expected float64"),
         ("0.bias", np.ones(3), "params['0.bias'] has shape (3,), expected (2,): axis 0 is 3, not 2"),
     ],

@@ -1,4 +1,4 @@
-"""Which backends work, and what a user reads when one does not: this machine's lacks are played, one after the other."""
+"""Which backends work, and what a user reads when one does not; what a machine may lack is played, one by one."""
 
 import ctypes
 import importlib.util
@@ -68,7 +68,7 @@ def test_why_cupy_does_not_work(
 
 def test_the_machine_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name))
+    monkeypatch.setattr(importlib.util, "find_spec", asked.append)
     for _ in range(3):
         backends()
     assert asked == ["cupy"]
