@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from codegen import proofs
+from codegen.architecture import Architecture
+from codegen.committed import Claim
 from codegen.plan import Plan, Stage
 from codegen.plans.elementwise import Cotangent
-from codegen.plans.network import Join
+from codegen.plans.network import Join, joined
 from derive import kernel, tactics
 from derive.indices import Guard, variables
 from derive.kernel import Theorem
 from derive.layers import Applied, CrossEntropyLoss
 from derive.rules import Unfold
-from derive.terms import Derivative, Expr, Read, Tensor, shift, term
+from derive.terms import Derivative, Expr, Read, Tensor, shift, tensor, term
 
 
 @dataclass
@@ -32,6 +34,12 @@ class NetworkProof:
     plan: Plan
     joins: tuple[Join, ...]
     boundary: dict[str, Theorem] = field(default_factory=dict)
+
+    @staticmethod
+    def of(architecture: Architecture) -> NetworkProof:
+        """The proof of an architecture's plan, for all its sizes."""
+        plan, joins = joined(architecture.net, architecture.input_shape)
+        return NetworkProof(architecture.net.chain(tensor("X", *architecture.input_shape)), plan, joins)
 
     @cached_property
     def loss(self) -> Applied:
@@ -47,6 +55,7 @@ class NetworkProof:
 
     def prove(self) -> Iterator[tuple[str, Theorem]]:
         """Every output of the plan with its theorem, as they are found."""
+        self.boundary.clear()
         for join in reversed(self.joins):
             self.boundary[join.output.name] = self._forward(join)
         yield "forward", self.boundary[self.plan.outputs["forward"]]
@@ -54,6 +63,30 @@ class NetworkProof:
         self._first_cotangent()
         for join in self.joins:
             yield from self._backward(join)
+
+    def claims(self) -> dict[str, Claim]:
+        """What the theorems say, by output, without their proofs: quick, and without a solver."""
+        found: dict[str, Claim] = {}
+        for output, name in self.plan.outputs.items():
+            stage = self.plan.by_name[name].tensor
+            left = term(stage.rank, stage[variables(0, stage.rank)])
+            if output == "forward":
+                right = self._layer_read(self.steps[-1].y)
+            elif output == "loss":
+                right = term(0, self.loss.y[()])
+            else:
+                right = self._derivative(self._parameter(output.removeprefix("gradient ")))
+            found[output] = Claim(self.facts, stage.box, left, right)
+        return found
+
+    def _parameter(self, public: str) -> Tensor:
+        name = self.plan.parameters[public]
+        return next(t for t in self.plan.inputs if t.name == name)
+
+    def _derivative(self, target: Tensor) -> Expr:
+        """``d loss / d target[h]`` in the variables h."""
+        whole = shift(term(0, self.loss.y[()]), target.rank)
+        return term(target.rank, Derivative(whole, target, variables(0, target.rank)))
 
     # --- forwards -------------------------------------------------------------------------------------------------
 
@@ -67,7 +100,7 @@ class NetworkProof:
         return [step.y.name for step in self.steps[join.first : join.last + 1]]
 
     @staticmethod
-    def _layer_read(y: Tensor, depth: int | None = None) -> Expr:
+    def _layer_read(y: Tensor) -> Expr:
         """The layer's tensor at the element that the stage holds: its batch comes first, the stage's last."""
         at = variables(0, y.rank)
         return term(y.rank, y[(at[-1], *at[:-1])])
@@ -126,9 +159,7 @@ class NetworkProof:
 
     def _cotangent(self, y: Tensor) -> Tensor:
         """``dL/dY`` as a defined tensor: what the chain rule calls the cotangent of Y."""
-        rank = y.rank
-        whole = shift(term(0, self.loss.y[()]), rank)
-        return Tensor(f"d{y.name}", y.box, term(rank, Derivative(whole, y, variables(0, rank))))
+        return Tensor(f"d{y.name}", y.box, self._derivative(y))
 
     def _cotangent_read(self, y: Tensor, cotangent: Tensor) -> Theorem:
         """The cotangent at the element that a stage holds, unfolded to the derivative it is."""

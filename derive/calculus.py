@@ -33,6 +33,8 @@ from derive.terms import (
     zero,
 )
 
+KINKED = ("relu", "step")
+
 
 def scalar_derivative(function: str, x: Expr) -> Expr:
     """The derivative of a scalar function at ``x``, as an expression.
@@ -90,6 +92,18 @@ def _factor_derivative(factor: Factor, scope: int, target: Tensor, at: tuple[Ind
     if isinstance(factor, Derivative) and target in factor.tensor.reads_of_body:
         raise Refused(f"a nested derivative with respect to {factor.tensor.name} depends on {target.name}")
     return zero(scope)
+
+
+def conventions(e: Expr, target: Tensor) -> tuple[str, ...]:
+    """What the derivative takes for granted at the kinks of relu and step that depend on the target."""
+    found: list[str] = []
+    for m in e.monomials:
+        for f in m.factors:
+            if isinstance(f, Apply) and f.argument.depends_on(target):
+                found.extend(conventions(f.argument, target))
+                if f.function in KINKED:
+                    found.append(f"where {f.argument.text} is 0, {f.function} has the derivative 0 by convention")
+    return tuple(dict.fromkeys(found))
 
 
 # --- laws ---------------------------------------------------------------------------------------------------------

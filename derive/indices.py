@@ -41,6 +41,10 @@ class Var:
 
     level: int
 
+    def __post_init__(self) -> None:
+        if type(self.level) is not int or self.level < 0:
+            raise ValueError(f"level={self.level!r}: variables are counted from 0")
+
     @cached_property
     def text(self) -> str:
         """Canonical text; ``$`` keeps it apart from every size symbol."""
@@ -386,5 +390,7 @@ def equal(left: IndexLike, right: IndexLike) -> Guard:
 
 def constant_truth(guard: Guard) -> bool | None:
     """True or False for a guard between numbers, None for one that depends on a symbol or variable."""
+    if type(guard) not in (NonNegative, Zero, Divides):  # a subclass could have its own idea of what holds
+        raise TypeError(f"guard={guard!r} ({type(guard).__name__}): a guard is NonNegative, Zero or Divides")
     values = [e.constant for e in guard.indices()]
     return None if None in values else guard.holds({})

@@ -35,7 +35,17 @@ from derive.terms import (
     shift,
     term,
 )
-from derive.wellformed import THEORIES, check_scope, divisors, one_tensor_a_name, theory_of, well_formed
+from derive.wellformed import (
+    THEORIES,
+    check_guards,
+    check_scope,
+    check_variables,
+    divisors,
+    divisors_of_guards,
+    one_tensor_a_name,
+    theory_of,
+    well_formed,
+)
 
 Where = tuple[int, ...]
 
@@ -90,41 +100,34 @@ class Theorem:
         raise TypeError("a Theorem cannot be pickled: save its derivation and prove it again")
 
     @property
-    def _contents(self) -> _Contents:
-        try:
-            return _PROVED[self]
-        except KeyError:
-            raise TypeError("this Theorem was not made by the rules of derive.kernel") from None
-
-    @property
     def facts(self) -> tuple[Guard, ...]:
         """What is required of the sizes."""
-        return self._contents.facts
+        return _contents(self).facts
 
     @property
     def binders(self) -> tuple[Interval, ...]:
         """The intervals of the free variables."""
-        return self._contents.binders
+        return _contents(self).binders
 
     @property
     def lhs(self) -> Expr:
         """The left side."""
-        return self._contents.lhs
+        return _contents(self).lhs
 
     @property
     def rhs(self) -> Expr:
         """The right side."""
-        return self._contents.rhs
+        return _contents(self).rhs
 
     @property
     def theory(self) -> str:
         """The weakest of ``THEORIES`` in which every step has a meaning."""
-        return self._contents.theory
+        return _contents(self).theory
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """How it was proved."""
-        return self._contents.steps
+        return _contents(self).steps
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -138,7 +141,16 @@ class Theorem:
 _PROVED: WeakKeyDictionary[Theorem, _Contents] = WeakKeyDictionary()
 
 
+def _contents(theorem: Theorem) -> _Contents:
+    """What was proved.  The exact type is asked for: a subclass or a look-alike could say anything."""
+    found = _PROVED.get(theorem) if type(theorem) is Theorem else None
+    if found is None:
+        raise TypeError("this Theorem was not made by the rules of derive.kernel")
+    return found
+
+
 def _theorem(contents: _Contents) -> Theorem:
+    one_tensor_a_name(contents.lhs, contents.rhs)
     made = object.__new__(Theorem)
     _PROVED[made] = contents
     return made
@@ -154,6 +166,16 @@ def _check(e: Expr, facts: tuple[Guard, ...], binders: tuple[Interval, ...], led
     well_formed(e, _known(facts, binders), facts, ledger)
 
 
+def _facts(facts: Iterable[Guard], ledger: Ledger) -> tuple[Guard, ...]:
+    """Facts as they may stand in a theorem: about sizes only, and with a meaning wherever the others hold."""
+    kept = tuple(facts)
+    if any(i.variables for g in kept for i in g.indices()):
+        raise Refused("facts are about sizes: one of them speaks of a variable")
+    check_guards(kept, 0)
+    divisors_of_guards(kept, kept, ledger)
+    return kept
+
+
 # --- equality -----------------------------------------------------------------------------------------------------
 
 
@@ -166,12 +188,10 @@ def begin(e: Expr, *, facts: Iterable[Guard] = (), over: Sequence[Interval] = ()
     >>> begin(term(1, tensor("X", n)[var(0)]), facts=[at_least(n, 1)], over=[interval(0, n)])
     |- X[$0] = X[$0]
     """
-    kept, binders = tuple(facts), tuple(over)
-    if any(i.variables for g in kept for i in g.indices()):
-        raise Refused("facts are about sizes: one of them speaks of a variable")
+    ledger = Ledger()
+    kept, binders = _facts(facts, ledger), tuple(over)
     if e.depth != len(binders):
         raise Refused(f"over has {len(binders)} intervals and the expression {e.depth} free variables")
-    ledger = Ledger()
     check_scope(term(0, over=binders))
     divisors([i for bounds in binders for i in bounds], kept, ledger)
     _check(e, kept, binders, ledger)
@@ -181,14 +201,14 @@ def begin(e: Expr, *, facts: Iterable[Guard] = (), over: Sequence[Interval] = ()
 
 def sym(theorem: Theorem) -> Theorem:
     """From ``a = b``: ``b = a``."""
-    old = theorem._contents
+    old = _contents(theorem)
     step = Step(("sym",), (), (), (), old.lhs)
     return _theorem(replace(old, lhs=old.rhs, rhs=old.lhs, steps=(*old.steps, step)))
 
 
 def trans(first: Theorem, second: Theorem) -> Theorem:
     """From ``a = b`` and ``b = c``, under the same facts and intervals: ``a = c``."""
-    a, b = first._contents, second._contents
+    a, b = _contents(first), _contents(second)
     if a.facts != b.facts or a.binders != b.binders:
         raise Refused("trans: the two theorems have different facts or intervals")
     if a.rhs != b.lhs:
@@ -206,7 +226,7 @@ def _extend(
     more: tuple[Step, ...] = (),
 ) -> Theorem:
     """The theorem with another right side, and the step that led there."""
-    old = theorem._contents
+    old = _contents(theorem)
     _check(rhs, old.facts, old.binders, ledger)
     step = Step(by, where, tuple(ledger.obligations), tuple(ledger.conditions), rhs)
     strongest = max(old.theory, theory, theory_of(rhs), key=THEORIES.index)
@@ -281,6 +301,7 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
     left side reads, the result carries the intervals as guards: outside them the left side is zero.  Inside a
     derivative by a *defined* tensor that tensor counts as free, so an equation that speaks of it is refused.
     """
+    _contents(equation)
     ledger = Ledger()
     spoken_of = {t for side in (equation.lhs, equation.rhs) for t in side.tensors}
 
@@ -292,6 +313,7 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
         put = Substitution(len(equation.binders), tuple(at), here.scope)
         if len(at) != len(equation.binders):
             raise Refused(f"at has {len(at)} indices and the equation {len(equation.binders)} variables")
+        check_variables(at, here.scope)
         divisors(at, here.known, ledger)
         left = instantiate(equation.lhs, at, here.scope)
         if len(left.monomials) != 1 or left.monomials[0].binders or left.monomials[0].guards:
@@ -310,7 +332,8 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
         return here.times(replace(here.monomial, factors=tuple(rest)), expression(here.scope, guarded))
 
     rhs = _at(theorem.rhs, where, _known(theorem.facts, theorem.binders), (), action)
-    ledger.conditions.extend(equation.conditions)
+    named = [(f"${k}", e.text) for k, e in enumerate(at)]
+    ledger.conditions.extend(_read_with(equation.conditions, named))
     return _extend(theorem, ("use", equation, tuple(at)), where, ledger, rhs, equation.theory)
 
 
@@ -329,11 +352,12 @@ def specialise(
     A tensor is named in ``tensors`` by its own name; it needs the same box, and the same body if it is defined.
     Where a derivative is taken with respect to one, nothing else that is put in may depend on it.
     """
-    old, given, wanted = theorem._contents, dict(sizes or {}), dict(tensors or {})
-    new_facts = tuple(facts)
-    if any(e.variables for e in given.values()) or any(i.variables for g in new_facts for i in g.indices()):
-        raise Refused("specialise: sizes and facts do not speak of variables")
+    old, given, wanted = _contents(theorem), dict(sizes or {}), dict(tensors or {})
+    if any(e.variables for e in given.values()):
+        raise Refused("specialise: sizes do not speak of variables")
+    check_variables(given.values(), 0)
     ledger = Ledger()
+    new_facts = _facts(facts, ledger)
     by_size = Substitution(0, (), 0, given)
     divisors(given.values(), new_facts, ledger)
     ledger.require(new_facts, [by_size.guard(g) for g in old.facts], "specialise: a fact of the theorem")
@@ -345,9 +369,16 @@ def specialise(
         _check(e, new_facts, binders, ledger)
     _independent([lhs, rhs], swap)
     by = ("specialise", theorem, tuple(given.items()), tuple(wanted.items()))
-    step = Step(by, (), tuple(ledger.obligations), theorem.conditions, rhs)
+    named = [(name, new.text) for name, new in given.items()] + [(name, new.name) for name, new in wanted.items()]
+    step = Step(by, (), tuple(ledger.obligations), _read_with(theorem.conditions, named), rhs)
     theory = max(old.theory, theory_of(lhs), theory_of(rhs), key=THEORIES.index)
     return _theorem(_Contents(new_facts, binders, lhs, rhs, theory, (step,)))
+
+
+def _read_with(conditions: Iterable[str], replaced: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Conditions of another theorem, each with what is put in for the names that it uses."""
+    note = ", ".join(f"{old} := {new}" for old, new in replaced if old != new)
+    return tuple(f"{c} (with {note})" if note else c for c in conditions)
 
 
 @dataclass
@@ -382,9 +413,8 @@ def _independent(sides: Iterable[Expr], swap: _Swap) -> None:
     before = {target for e in swap.done for target in _targets_in(e)}
     targets = {target for side in sides for target in _targets(side)} | {swap(t) for t in before}
     for t, new in swap.done.items():
-        depends = t.body is not None or new in targets
-        for target in targets:
-            if target in new.reads_of_body and not depends:
+        for target in targets - {new}:
+            if t.body is None and target in new.reads_of_body:
                 raise Refused(f"{t.name} becomes {new.name}, which depends on {target.name}: it is differentiated by")
     images = [new for t, new in swap.done.items() if new in targets]
     if len(images) != len(set(images)):
@@ -420,16 +450,19 @@ def chain(loss: Expr, cotangent: str, product: Theorem, *, facts: Iterable[Guard
     ``product`` is ``d(Sum_i G[i] Y[i]) / dX[h] = g`` for a free tensor G and a tensor Y that is defined from X.  The
     conclusion is ``d loss / dX[h] = g`` with G now *defined* as ``d loss / dY`` and called ``cotangent``.
     """
-    kept = tuple(facts)
+    _contents(product)
+    ledger = Ledger()
+    kept = _facts(facts, ledger)
     free, through, target = _vector_jacobian(product)
     if loss.depth != 0:
         raise Refused(f"loss: an expression of depth {loss.depth}; a number is needed")
     opaque = Tensor(through.name, through.box)
-    if _without(loss, through, opaque).depends_on(target):
+    if free == target:
+        raise Refused(f"chain: {free.name} is what the derivative is taken by: the cotangent has to be another tensor")
+    if _without(loss, through, opaque, target).depends_on(target):
         raise Refused(f"chain: the loss depends on {target.name} not only through {through.name}")
     if free in through.reads_of_body or loss.depends_on(free):
         raise Refused(f"chain: {free.name} is not free: the loss or {through.name} reads it")
-    ledger = Ledger()
     ledger.require(kept, product.facts, "chain: a fact of the product")
     rank = through.rank
     at_y = variables(0, rank)
@@ -442,7 +475,8 @@ def chain(loss: Expr, cotangent: str, product: Theorem, *, facts: Iterable[Guard
     rhs = put.expr(product.rhs)
     for e in (lhs, rhs):
         _check(e, kept, target.box, ledger)
-    step = Step(("chain", product), (), tuple(ledger.obligations), product.conditions, rhs)
+    conditions = _read_with(product.conditions, [(free.name, cotangent)])
+    step = Step(("chain", product), (), tuple(ledger.obligations), conditions, rhs)
     theory = max(product.theory, theory_of(lhs), key=THEORIES.index)
     return _theorem(_Contents(kept, target.box, lhs, rhs, theory, (step,)))
 
@@ -474,9 +508,12 @@ def vector_jacobian(cotangent: Tensor, output: Tensor, target: Tensor) -> Expr:
     return term(depth, Derivative(total, target, variables(0, depth)))
 
 
-def _without(e: Expr, hidden: Tensor, opaque: Tensor) -> Expr:
-    """The expression with one defined tensor made opaque, through all definitions."""
-    done: dict[Tensor, Tensor] = {hidden: opaque}
+def _without(e: Expr, hidden: Tensor, opaque: Tensor, target: Tensor) -> Expr:
+    """The expression with one defined tensor made opaque, through all definitions but that of the target.
+
+    A target that is itself defined from the hidden tensor is free in a derivative, and has to be found again.
+    """
+    done: dict[Tensor, Tensor] = {target: target, hidden: opaque}
 
     def swap(t: Tensor) -> Tensor:
         if t not in done:

@@ -2,8 +2,8 @@
 
 A rule is data: its arguments are its fields, so a derivation can be printed, saved and tried at random.  ``rewrite``
 gives the expression that is equal to the monomial at a ``Place``, under what is known there; what it needs for that
-goes to the ledger.  This file is part of what must be trusted; ``derive.kernel`` applies the rules named in ``RULES``
-and no others.
+goes to the ledger.  Rules have slots, so that no object can carry a method of its own over one of these.  This file
+is part of what must be trusted; ``derive.kernel`` applies the rules named in ``RULES`` and no others.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Place:
         return expression(self.depth, within(self.depth, rest, inner))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unfold:
     """Replace a read of a defined tensor by its body; box guards that are not proved to hold are added."""
 
@@ -105,7 +105,7 @@ class Unfold:
         return at.times(at.without(self.factor), guarded)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reindex:
     """The same sum in new variables: ``old = forward(new)``, ``new = inverse(old)``.
 
@@ -151,7 +151,7 @@ class Reindex:
         divisors(self.forward, at.hypotheses + new_range, ledger)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Contract:
     """``Sum_k [a k + b == 0] f(k) = [a | -b] f(-b // a)`` with k's interval as guards, for a >= 1 after a sign change.
 
@@ -180,7 +180,7 @@ class Contract:
     def _solve(self, at: Place) -> tuple[Index, Index]:
         if self.variable not in range(len(at.monomial.binders)):
             raise Refused(f"variable={self.variable}: the monomial binds {len(at.monomial.binders)} variables")
-        if not isinstance(self.guard, Zero) or self.guard not in at.monomial.guards:
+        if type(self.guard) is not Zero or self.guard not in at.monomial.guards:
             raise Refused(f"{self.guard.text} is not an equation among the guards")
         parts = self.guard.e.linear_in(at.depth + self.variable)
         if parts is None or not parts[0].terms:
@@ -188,7 +188,7 @@ class Contract:
         return parts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reguard:
     """Other intervals and guards that admit the same indices, given the boxes of the tensors read *directly*."""
 
@@ -211,7 +211,7 @@ class Reguard:
         return expression(at.depth, [replace(m, binders=self.binders, guards=self.guards)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RewriteIndex:
     """Another index, equal under the guards, in one axis of a read."""
 
@@ -233,7 +233,7 @@ class RewriteIndex:
         return expression(at.depth, [replace(at.monomial, factors=factors)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """Split a sum on ``e >= 0`` and ``e <= -1``."""
 
@@ -243,13 +243,15 @@ class Case:
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
         m = at.monomial
+        if type(self.guard) is not NonNegative:
+            raise Refused(f"{self.guard.text} is no guard e >= 0: only of such a guard e <= -1 is the other case")
         check_scope(term(at.scope, guards=[self.guard]))
         divisors(self.guard.indices(), at.known, ledger)
         other = NonNegative(-self.guard.e - 1)
         return expression(at.depth, [replace(m, guards=(*m.guards, g)) for g in (self.guard, other)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Remove a monomial whose guards contradict each other or the boxes of what it reads directly."""
 
@@ -261,7 +263,7 @@ class Drop:
         return expression(at.depth, [])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Count:
     """``Sum_{lo <= a < hi} f = max(hi - lo, 0) f`` for f free of a and bounds that are numbers."""
 
@@ -283,7 +285,7 @@ class Count:
         return eliminate(kept, self.variable, index(0), m.guards)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Differentiate:
     """Work a derivative out by ``derive.calculus.differentiate``."""
 
@@ -295,10 +297,11 @@ class Differentiate:
         d = at.factor(self.factor)
         if not isinstance(d, Derivative):
             raise Refused(f"{d.text} is not a derivative")
+        ledger.conditions.extend(calculus.conventions(d.expr, d.tensor))
         return at.times(at.without(self.factor), calculus.differentiate(d.expr, d.tensor, d.at))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExpSum:
     """exp(a + b) = exp(a) exp(b); ``chosen`` numbers the monomials of the argument that make up b."""
 
@@ -311,7 +314,7 @@ class ExpSum:
         return at.times(at.without(self.factor), calculus.law_exp_sum(at.factor(self.factor), self.chosen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sigmoid:
     """sigmoid(x) = recip(1 + exp(-x))."""
 
@@ -323,7 +326,7 @@ class Sigmoid:
         return at.times(at.without(self.factor), calculus.law_sigmoid(at.factor(self.factor)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SigmoidTanh:
     """sigmoid(x) = 1/2 + 1/2 tanh(x/2)."""
 
@@ -335,7 +338,7 @@ class SigmoidTanh:
         return at.times(at.without(self.factor), calculus.law_sigmoid_tanh(at.factor(self.factor)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecipFactor:
     """recip(c x) = recip(c) recip(x), c a factor of every monomial of the argument, where both exist."""
 
@@ -345,12 +348,13 @@ class RecipFactor:
 
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
+        check_scope(term(at.scope, self.common))
         new = calculus.law_recip_factor(at.factor(self.factor), self.common)
         ledger.conditions.append("every reciprocal is of a number that is not 0")
         return at.times(at.without(self.factor), new)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecipScale:
     """recip(q x) = recip(x) / q for a rational number q that is not 0."""
 
@@ -360,10 +364,10 @@ class RecipScale:
 
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
-        return at.times(at.without(self.factor), calculus.law_recip_scale(at.factor(self.factor), self.scale))
+        return at.times(at.without(self.factor), calculus.law_recip_scale(at.factor(self.factor), Fraction(self.scale)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LogFactor:
     """log(exp(a) x) = a + log(x), exp(a) a factor of every monomial of the argument, where x > 0."""
 
@@ -373,12 +377,13 @@ class LogFactor:
 
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
+        check_scope(term(at.scope, self.common))
         factor = at.factor(self.factor)
         ledger.conditions.append(f"{factor.text} is the logarithm of a positive number")
         return at.times(at.without(self.factor), calculus.law_log_factor(factor, self.common))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """x recip(x) = 1, on the condition that x is not 0, unless x is positive by its form."""
 
@@ -409,9 +414,9 @@ RULES: tuple[type[Rule], ...] = (
 def eliminate(at: Place, variable: int, value: Index, guards: Iterable[Guard]) -> Expr:
     """Put a value, free of it, for one bound variable; the variables after it move up by one."""
     level, m = at.depth + variable, at.monomial
-    without = Substitution(at.scope, tuple(var(v if v < level else v - 1) for v in range(at.scope)), at.scope - 1)
+    without = Substitution(at.scope, tuple(var(v - int(v > level)) for v in range(at.scope)), at.scope - 1)
     here = without.index(value)
-    values = tuple(here if v == level else var(v if v < level else v - 1) for v in range(at.scope))
+    values = tuple(here if v == level else var(v - int(v > level)) for v in range(at.scope))
     put = Substitution(at.scope, values, at.scope - 1)
     rest = m.binders[:variable] + m.binders[variable + 1 :]
     binders = tuple((put.index(lo), put.index(hi)) for lo, hi in rest)

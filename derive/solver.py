@@ -65,6 +65,8 @@ def ask(q: Question, rlimit: int = DEFAULT_RLIMIT) -> Answer:
     >>> ask(question([at_least(n, 1)], at_least(n, 2))).model
     (('n', 1),)
     """
+    if rlimit < 1:  # Z3 reads 0 as "without bound"
+        raise ValueError(f"rlimit={rlimit}: at least 1")
     if constant_truth(q.goal) is True or q.goal in q.hypotheses:
         return Answer("proved", "by inspection")
     if any(constant_truth(h) is False for h in q.hypotheses):

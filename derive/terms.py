@@ -221,10 +221,16 @@ class Expr:
         return frozenset(t for m in self.monomials for f in m.factors for t in _tensors_of(f))
 
     def __add__(self, other: Expr) -> Expr:
+        self._same_scope(other)
         return expression(self.depth, (*self.monomials, *other.monomials))
 
     def __mul__(self, other: Expr) -> Expr:
+        self._same_scope(other)
         return expression(self.depth, [multiply(self.depth, a, b) for a in self.monomials for b in other.monomials])
+
+    def _same_scope(self, other: Expr) -> None:
+        if self.depth != other.depth:
+            raise ValueError(f"expressions in scopes of {self.depth} and {other.depth} variables: shift one of them")
 
     def scaled(self, coefficient: Fraction | int) -> Expr:
         """This expression times a rational number."""

@@ -343,8 +343,8 @@ def derive(  # noqa: PLR0913 - an argument an option
 ) -> None:
     """Derive a layer or a gradient of it.
 
-    Without --wrt, a convolution from a dense layer; with it, the gradient in that argument.  Every step is printed with
-    its rule, its side conditions and who discharged them.  What is not given stays open: the derivation is for all sizes.
+    Without --wrt, a convolution from a dense layer; with it, the gradient in that argument.  Every step is printed
+    with its rule, its side conditions and who discharged them.  Sizes that are not given stay open.
     """
     from runtime.lenet import derivation
 
@@ -402,7 +402,8 @@ def lenet(
 ) -> None:
     """Derive, emit, check and train LeNet.
 
-    Writes report.html and the trained parameters, lenet.npz.  Ctrl-C during training keeps the parameters of the last finished epoch, and the report is written with them.
+    Writes report.html and the trained parameters, lenet.npz.  Ctrl-C during training
+    keeps the parameters of the last finished epoch, and the report is written with them.
     """
     from rich.console import Console
 

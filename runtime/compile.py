@@ -90,7 +90,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    derive.layers.LayerError: ...the padded input (4) has to hold one window of d*(k-1)+1 = 5 cells...
+    derive.legality.LayerError: ...no window fits on spatial axis 0...
     """
     if not isinstance(layer, Conv):
         raise LayerError(

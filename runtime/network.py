@@ -310,7 +310,8 @@ def _layer(description: Mapping[str, Any]) -> Layer:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as stream:
+            held = np.load(stream, allow_pickle=False)
             if not isinstance(held, np.lib.npyio.NpzFile):
                 raise NetworkError(f"{path}: expected a .npz file that Network.save wrote, found a single array")
             return {name: held[name] for name in held.files}

@@ -5,8 +5,9 @@ under every window one below the other, a row of ones below them takes the bias 
 
 With a tile of t outputs an axis (for a pool of t that follows) the window of a whole tile is laid out once,
 ``e < (t-1) s + d (k-1) + 1`` cells, and the kernel is written t times, shifted: ``T[r,n,c,e] = Sum_a [e == a d + r s]
-W[n,c,a]``.  That multiplies some zeros and copies each input cell fewer times; a tile of one is im2col, for which the
-window has the k cells that count.  The tile index r is an axis of the result, so that pooling is a sum of slabs.
+W[n,c,a]``.  That multiplies some zeros and copies each input cell fewer times.  The tile index r is an axis of the
+result, so that pooling is a sum of slabs.  A tile of one output is im2col: the window has the k cells that count, the
+kernel is copied as it is, and there are no axes r.
 
 Letters: b image, n output channel, c input channel, i output position (j tile, r within it), a kernel cell,
 e window cell, h input cell.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from codegen.plan import Matrix, Stage
-from derive.indices import Index, IndexLike, Interval, equal, index, variables
+from derive.indices import Index, Interval, equal, index, variables
 from derive.layers import Applied, Window
 from derive.terms import Tensor, constant, define, term
 
@@ -36,6 +37,11 @@ class Windows:
     def axes(self) -> int:
         """The number of spatial axes."""
         return len(self.windows)
+
+    @property
+    def slots(self) -> tuple[Interval, ...]:
+        """The axes r of the outputs within a tile; none for a tile of one."""
+        return ((index(0), index(self.tile)),) * (self.axes if self.tile > 1 else 0)
 
     @property
     def cells(self) -> tuple[Index, ...]:
@@ -70,12 +76,12 @@ class Windows:
         return (none, *sides, none)
 
     def letters(self, name: str) -> str:
-        """One letter an axis: ``j0 j1``."""
-        return " ".join(f"{name}{axis}" for axis in range(self.axes))
+        """One letter an axis: ``j0 j1``; for r, one an axis of the tile."""
+        return " ".join(self.loops(name))
 
     def loops(self, name: str) -> tuple[str, ...]:
         """The same as a tuple."""
-        return tuple(self.letters(name).split())
+        return tuple(f"{name}{axis}" for axis in range(len(self.slots) if name == "r" else self.axes))
 
 
 def image(x: Tensor, w: Windows, margin: tuple[tuple[Index, Index], ...]) -> Stage:
@@ -103,7 +109,17 @@ def columns(x: Tensor, w: Windows) -> tuple[Stage, Stage]:
 
 def kernel(weight: Tensor, bias: Tensor | None, w: Windows, scale: Fraction) -> tuple[Stage, ...]:
     """``T[r,n,c,e] = Sum_a [e == place(r, a)] scale W[n,c,a]`` and ``ut[r,n] = scale u[n]``."""
-    tile: list[IndexLike | Interval] = [w.tile] * w.axes
+    stages = [_toeplitz(weight, w, scale) if w.slots else _copied(weight, w, scale)]
+    if bias is not None:
+        at = variables(0, len(w.slots) + 1)
+        body = term(len(at), bias[at[-1]], coefficient=scale)
+        short = define(f"ut{w.suffix}", [*w.slots, bias.box[0]], body)
+        stages.append(Stage(short, "strided", f"{w.letters('r')} n", loops=w.loops("r")))
+    return tuple(stages)
+
+
+def _toeplitz(weight: Tensor, w: Windows, scale: Fraction) -> Stage:
+    """The kernel written once for each output of the tile, shifted."""
     n_box, c_box = weight.box[0], weight.box[1]
     depth = 2 * w.axes + 2
     at = variables(0, depth)
@@ -111,25 +127,27 @@ def kernel(weight: Tensor, bias: Tensor | None, w: Windows, scale: Fraction) -> 
     a = variables(depth, w.axes)
     guards = [equal(es[k], w.place(k, rs[k], a[k])) for k in range(w.axes)]
     body = term(depth, weight[(n, c, *a)], over=weight.box[2:], guards=guards, coefficient=scale)
-    toeplitz = define(f"T{w.suffix}", [*tile, n_box, c_box, *w.cells], body)
+    shifted = define(f"T{w.suffix}", [*w.slots, n_box, c_box, *w.cells], body)
     letters = f"{w.letters('r')} n c {w.letters('e')} {w.letters('a')}"
-    stages = [Stage(toeplitz, "scatter", letters, loops=w.loops("r"))]
-    if bias is not None:
-        at = variables(0, w.axes + 1)
-        short = define(f"ut{w.suffix}", [*tile, n_box], term(len(at), bias[at[-1]], coefficient=scale))
-        stages.append(Stage(short, "strided", f"{w.letters('r')} n", loops=w.loops("r")))
-    return tuple(stages)
+    return Stage(shifted, "scatter", letters, loops=w.loops("r"))
 
 
-def product(t: Stage, u: Stage | None, col: Stage, one: Stage, w: Windows, name: str) -> Stage:
+def _copied(weight: Tensor, w: Windows, scale: Fraction) -> Stage:
+    """The kernel as it is: ``T[n,c,e] = scale W[n,c,e]``."""
+    at = variables(0, weight.rank)
+    copy = define(f"T{w.suffix}", list(weight.box), term(len(at), weight[at], coefficient=scale))
+    return Stage(copy, "strided", f"n c {w.letters('e')}")
+
+
+def product(t: Stage, u: Stage | None, col: Stage, one: Stage | None, w: Windows, name: str) -> Stage:
     """``Z[r,n,j,b] = Sum_{c,e} T[r,n,c,e] Col[c,e,j,b] + ut[r,n] One[j,b]``: the GEMM."""
-    head = t.tensor.box[: w.axes + 1]
-    box = [*head, *one.tensor.box]
+    rows = len(w.slots) + 1
+    box = [*t.tensor.box[:rows], *col.tensor.box[w.axes + 1 :]]
     at = variables(0, len(box))
-    rn, jb = at[: w.axes + 1], at[w.axes + 1 :]
+    rn, jb = at[:rows], at[rows:]
     k = variables(len(at), w.axes + 1)
-    body = term(len(at), t.tensor[(*rn, *k)], col.tensor[(*k, *jb)], over=t.tensor.box[w.axes + 1 :])
-    if u is not None:
+    body = term(len(at), t.tensor[(*rn, *k)], col.tensor[(*k, *jb)], over=t.tensor.box[rows:])
+    if u is not None and one is not None:
         body = body + term(len(at), u.tensor[rn], one.tensor[jb])
     letters = f"{w.letters('r')} n {w.letters('j')} b c {w.letters('e')}"
     return Stage(define(name, box, body), "matmul", letters)
@@ -137,21 +155,21 @@ def product(t: Stage, u: Stage | None, col: Stage, one: Stage, w: Windows, name:
 
 def matrices(w: Windows, bias: bool) -> tuple[Matrix, ...]:
     """[T|ut], [Col; One] and, for the gradients, [dT|dut]."""
-    rows = w.axes + 1
+    rows = len(w.slots) + 1
     if not bias:
         return ()
     return (
         Matrix(f"Kernel{w.suffix}", (f"T{w.suffix}", f"ut{w.suffix}"), (rows, rows), "columns"),
-        Matrix(f"Windows{w.suffix}", (f"Col{w.suffix}", f"One{w.suffix}"), (rows, 0), "rows"),
+        Matrix(f"Windows{w.suffix}", (f"Col{w.suffix}", f"One{w.suffix}"), (w.axes + 1, 0), "rows"),
         Matrix(f"dKernel{w.suffix}", (f"dT{w.suffix}", f"dut{w.suffix}"), (rows, rows), "columns"),
     )
 
 
 def kernel_gradient(dz: Stage, col: Stage, one: Stage, w: Windows, bias: bool) -> tuple[Stage, ...]:
     """``dT[r,n,c,e] = Sum_{j,b} dZ[r,n,j,b] Col[c,e,j,b]`` and ``dut[r,n] = Sum_{j,b} dZ[r,n,j,b] One[j,b]``."""
-    head = dz.tensor.box[: w.axes + 1]
+    rows = len(w.slots) + 1
+    head, summed = dz.tensor.box[:rows], dz.tensor.box[rows:]
     tail = col.tensor.box[: w.axes + 1]
-    summed = dz.tensor.box[w.axes + 1 :]
     at = variables(0, len(head) + len(tail))
     rn, ce = at[: len(head)], at[len(head) :]
     jb = variables(len(at), len(summed))
@@ -168,16 +186,16 @@ def kernel_gradient(dz: Stage, col: Stage, one: Stage, w: Windows, bias: bool) -
 
 def untile(gradients: tuple[Stage, ...], weight: Tensor, bias: Tensor | None, w: Windows) -> tuple[Stage, ...]:
     """``dW[n,c,a] = Sum_r dT[r,n,c, place(r, a)]`` and ``du[n] = Sum_r dut[r,n]``."""
-    tile: list[Interval] = [(index(0), index(w.tile))] * w.axes
     at = variables(0, weight.rank)
-    rs = variables(weight.rank, w.axes)
-    cells = [w.place(k, rs[k], at[2 + k]) for k in range(w.axes)]
-    body = term(weight.rank, gradients[0].tensor[(*rs, at[0], at[1], *cells)], over=tile)
+    rs = variables(weight.rank, len(w.slots))
+    within = rs or (index(0),) * w.axes
+    cells = [w.place(k, within[k], at[2 + k]) for k in range(w.axes)]
+    body = term(weight.rank, gradients[0].tensor[(*rs, at[0], at[1], *cells)], over=w.slots)
     letters = f"n c {w.letters('a')} {w.letters('r')}"
     stages = [Stage(define(f"dW{w.suffix}", list(weight.box), body), "strided", letters, loops=w.loops("r"))]
     if bias is not None:
-        (n,), rs = variables(0, 1), variables(1, w.axes)
-        body = term(1, gradients[1].tensor[(*rs, n)], over=tile)
+        (n,), rs = variables(0, 1), variables(1, len(w.slots))
+        body = term(1, gradients[1].tensor[(*rs, n)], over=w.slots)
         letters = f"n {w.letters('r')}"
         stages.append(Stage(define(f"du{w.suffix}", list(bias.box), body), "strided", letters, loops=w.loops("r")))
     return tuple(stages)
@@ -185,8 +203,9 @@ def untile(gradients: tuple[Stage, ...], weight: Tensor, bias: Tensor | None, w:
 
 def input_gradient(t: Stage, dz: Stage, x: Tensor, w: Windows) -> tuple[Stage, Stage]:
     """``dCol[c,e,j,b] = Sum_{r,n} T dZ``, then ``dIn[c,h,b] = Sum_{e,j} [h == read(j, e)] dCol[c,e,j,b]``."""
-    summed = t.tensor.box[: w.axes + 1]
-    head, tail = t.tensor.box[w.axes + 1 :], dz.tensor.box[w.axes + 1 :]
+    rows = len(w.slots) + 1
+    summed = t.tensor.box[:rows]
+    head, tail = t.tensor.box[rows:], dz.tensor.box[rows:]
     at = variables(0, len(head) + len(tail))
     rn = variables(len(at), len(summed))
     ce, jb = at[: len(head)], at[len(head) :]

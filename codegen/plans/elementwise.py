@@ -38,8 +38,13 @@ def tanh_of(z: Stage, name: str) -> Stage:
     return pointwise(name, z, body, into=z.name)
 
 
-def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Index, Index], ...]) -> tuple[Stage, Stage]:
-    """``S = Sum_r t[r]`` and ``P = 1/2 + S / (2 tile^axes)``: the mean of the sigmoids whose tanh is t."""
+def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Index, Index], ...]) -> tuple[Stage, ...]:
+    """``S = Sum_r t[r]`` and ``P = 1/2 + S / (2 tile^axes)``: the mean of the sigmoids whose tanh is t.
+
+    A tile of one output has no axes r, and its mean needs no sum: ``P = 1/2 + t / 2``.
+    """
+    if tile == 1:
+        return (_mean(t, suffix, HALF, margin),)
     box = t.tensor.box[axes:]
     at = variables(0, len(box))
     rs = variables(len(box), axes)
@@ -48,8 +53,14 @@ def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Inde
     loops = tuple(f"r{k}" for k in range(axes))
     body = term(len(box), t.tensor[(*rs, *at)], over=tile_axes)
     slabs = Stage(define(f"S{suffix}", list(box), body), "strided", " ".join(letters), loops, margin)
-    mean = constant(len(at), HALF) + term(len(at), slabs.tensor[at], coefficient=HALF / tile**axes)
-    return slabs, pointwise(f"P{suffix}", slabs, mean, into=slabs.name)
+    return slabs, _mean(slabs, suffix, HALF / tile**axes, margin, into=slabs.name)
+
+
+def _mean(s: Stage, suffix: str, share: Fraction, margin: tuple[tuple[Index, Index], ...], into: str = "") -> Stage:
+    """``P = 1/2 + share S``."""
+    at = variables(0, s.tensor.rank)
+    body = constant(len(at), HALF) + term(len(at), s.tensor[at], coefficient=share)
+    return Stage(define(f"P{suffix}", list(s.tensor.box), body), "pointwise", s.letters, margin=margin, into=into)
 
 
 def sigmoid_backward(t: Stage, down: Cotangent, suffix: str, axes: int, share: Fraction) -> tuple[Stage, ...]:

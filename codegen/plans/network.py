@@ -63,7 +63,7 @@ class Group:
 
 @dataclass
 class ConvolutionGroup(Group):
-    """Convolution, sigmoid and average pooling over tiles that do not overlap."""
+    """Convolution and sigmoid, with average pooling over tiles that do not overlap or without."""
 
     w: conv.Windows
     x: Tensor
@@ -76,9 +76,9 @@ class ConvolutionGroup(Group):
     def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
         """See the class: to z, to the kernel, and back through the windows."""
         weight, bias = self.applied.parameters["weight"], self.applied.parameters.get("bias")
-        w, axes = self.w, self.w.axes
-        share = Fraction(1, w.tile**axes)
-        stages = list(ew.sigmoid_backward(self.t, down, w.suffix, axes, share))
+        w = self.w
+        share = Fraction(1, w.tile**w.axes)
+        stages = list(ew.sigmoid_backward(self.t, down, w.suffix, len(w.slots), share))
         dz = stages[-1]
         gradient = conv.kernel_gradient(dz, *self.columns, w, bias is not None)
         stages += [*gradient, *conv.untile(gradient, weight, bias, w)]
@@ -129,11 +129,11 @@ class FlattenGroup(Group):
 
 
 def network(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK) -> Plan:
-    """The plan of a network of convolution-sigmoid-pool groups, a flattening, and dense layers, with its loss.
+    """The plan of a network of convolution-sigmoid groups, pooled or not, a flattening, and dense layers, with its loss.
 
     Raises PlanError for a network of another form; the text says where it stops.
     """
-    return joined(net, input_shape, block=block)[0]
+    return joined(net, input_shape, block=block)[0].check()
 
 
 def joined(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK) -> tuple[Plan, tuple[Join, ...]]:
@@ -165,7 +165,7 @@ def joined(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK)
         "network", tuple(made.inputs), tuple(stages), {**made.outputs, **gradients}, tuple(made.matrices),
         made.parameters, block,
     )  # fmt: skip
-    return plan.check(), tuple(joins)
+    return plan, tuple(joins)
 
 
 def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage | None) -> tuple[int, Stage]:
@@ -186,8 +186,8 @@ def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage
         made.backward.append(FlattenGroup(h, str(at)))
         return 1, made.add(ew.flattened(h, str(at)))
     raise PlanError(
-        f"layer {at} is {layer}: the network plan knows convolution + sigmoid + pooling, flatten, and dense layers "
-        "with or without sigmoid, each with a bias, the first one a convolution"
+        f"layer {at} is {layer}: the network plan knows convolution + sigmoid, with or without pooling, flatten, and "
+        "dense layers with or without sigmoid, each with a bias, the first one a convolution"
     )
 
 

@@ -217,7 +217,8 @@ def test_parameters_come_back_as_they_are_in_order() -> None:
     ("name", "value", "words"),
     [
         ("1.weight", np.ones(2), "params has unknown '1.weight'; the parameters are '0.weight' (2, 3), '0.bias' (2,)"),
-        ("0.weight", np.ones((3, 2)).T, ("params['0.weight'] is not C-contiguous (shape (2, 3), strides (8, 16) bytes), "
+        ("0.weight", np.ones((3, 2)).T,
+         ("params['0.weight'] is not C-contiguous (shape (2, 3), strides (8, 16) bytes), "
          "and a step in place on a copy would be lost; nearest legal: np.ascontiguousarray(params['0.weight'])")),
         ("0.bias", read_only(np.ones(2)), ("params['0.bias'] is read-only, and a step writes to it; "
          "nearest legal: params['0.bias'].copy()")),

@@ -68,7 +68,8 @@ def test_strides_change_nothing(operation: Operation) -> None:
     turned_w = w[::-1, :, ::-1].copy()[::-1, :, ::-1]
     turned_u = np.repeat(u, 2)[::2]
     np.testing.assert_array_equal(operation.forward(turned_x, turned_w, turned_u), z)
-    for found, wanted in zip(operation.backward(np.asfortranarray(z), turned_x, turned_w), operation.backward(z, x, w)):
+    turned = operation.backward(np.asfortranarray(z), turned_x, turned_w)
+    for found, wanted in zip(turned, operation.backward(z, x, w), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 

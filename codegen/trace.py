@@ -1,0 +1,132 @@
+"""Which stage is wrong: the same text run once more, with every stage looked at as soon as it is computed.
+
+An emitted text carries each stage's definition as a comment above its statements.  ``traced`` adds a line after them
+that hands the stage's buffer to a recorder, before a later stage takes the buffer over; nothing else changes.  What was
+recorded is then compared with the stage's expression, and the first stage in plan order that differs is the culprit:
+the stages before it are right, so what it read was right.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from types import ModuleType
+
+import numpy as np
+
+from codegen.field import Element, Objects
+from codegen.plan import Plan, Stage, number
+from derive.evaluate import Evaluator, Table
+
+_DEFINITION = re.compile(r"^( +)# (\w+)\[[^\]]*\] = ")
+HOOK = "_seen"
+
+
+@dataclass
+class Recorder:
+    """Copies of buffers, by stage, in the order in which they were seen."""
+
+    seen: dict[str, list[Objects]] = field(default_factory=dict)
+
+    def __call__(self, name: str, array: Objects) -> None:
+        """Keep a copy of what the buffer of a stage holds now."""
+        self.seen.setdefault(name, []).append(np.array(array, dtype=object))
+
+
+def traced(source: str, arrays: dict[str, str]) -> str:
+    """The text with a call of the hook after each stage; ``arrays`` says how each stage is reached in it."""
+    lines: list[str] = []
+    last: tuple[str, str] | None = None
+    for line in source.splitlines():
+        found = _DEFINITION.match(line)
+        begins = found is not None and found.group(2) in arrays
+        if last and (begins or (line.strip() and not line.startswith(last[0]))):
+            lines.append(f"{last[0]}{HOOK}({last[1]!r}, {arrays[last[1]]})")
+            last = None
+        if found is not None and begins:
+            last = found.group(1), found.group(2)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def stage_at(source: str, line: int, names: Iterable[str]) -> str | None:
+    """The stage whose statements hold this line of the text."""
+    known = set(names)
+    for text in reversed(source.splitlines()[:line]):
+        found = _DEFINITION.match(text)
+        if found is not None and found.group(2) in known:
+            return found.group(2)
+        if text.startswith("def "):
+            return None
+    return None
+
+
+def failing_line(error: BaseException, module: ModuleType) -> int | None:
+    """The line of the module's text at which an exception left it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == module.__file__]
+    return frames[-1].lineno if frames else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A stage that is not its expression, and the first element at which it differs."""
+
+    stage: Stage
+    index: tuple[int, ...]
+    found: object
+    expected: object
+
+    def text(self) -> str:
+        """For a message."""
+        at = ", ".join(map(str, self.index))
+        return f"stage {self.stage.name} ({self.stage.template}): [{at}] is {self.found}, by its definition {self.expected}"
+
+
+def first_difference(plan: Plan, seen: dict[str, list[Objects]], values: Evaluator) -> Difference | None:
+    """The first stage in plan order whose buffer differs from its expression; None if none does."""
+    for stage in plan.stages:
+        if stage.name not in seen:
+            continue
+        table = values.table(stage.tensor)
+        place = differs(_together(stage, seen[stage.name]).ravel().tolist(), table.values)
+        if place is not None:
+            found = _together(stage, seen[stage.name]).ravel()
+            value = found[place] if place < len(found) else "missing"
+            expected = table.values[place] if place < len(table.values) else "nothing"
+            return Difference(stage, position(table, place), value, expected)
+    return None
+
+
+def _together(stage: Stage, blocks: Sequence[Objects]) -> Objects:
+    """The stage for the whole batch: its blocks side by side, or what the last one left."""
+    inner = [block[_inside(stage, block)] for block in blocks]
+    axis = next((k for k, size in enumerate(stage.dims) if size is None), None)
+    return inner[-1] if axis is None else np.concatenate(inner, axis=axis)
+
+
+def _inside(stage: Stage, block: Objects) -> tuple[slice, ...]:
+    """The box within the margins."""
+    sides = [(number(low), number(high)) for low, high in stage.margin]
+    return tuple(slice(low, size - high) for (low, high), size in zip(sides, block.shape, strict=True))
+
+
+def differs(found: Sequence[object], expected: Sequence[object]) -> int | None:
+    """The first place at which what was found is no number or another number; None if they agree."""
+    for place, (a, b) in enumerate(zip(found, expected, strict=False)):
+        if not (isinstance(a, (Element, int)) and a == b):
+            return place
+    return None if len(found) == len(expected) else min(len(found), len(expected))
+
+
+def position(table: Table, place: int) -> tuple[int, ...]:
+    """The index of a place in a row-major table."""
+    sizes = [high - low for low, high in table.box]
+    index = []
+    for k, (low, _) in enumerate(table.box):
+        rest = prod(sizes[k + 1 :])
+        index.append(low + place // rest)
+        place %= rest
+    return tuple(index)
