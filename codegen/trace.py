@@ -116,7 +116,7 @@ def _inside(stage: Stage, block: Objects) -> tuple[slice, ...]:
 def differs(found: Sequence[object], expected: Sequence[object]) -> int | None:
     """The first place at which what was found is no number or another number; None if they agree."""
     for place, (a, b) in enumerate(zip(found, expected, strict=False)):
-        if not (isinstance(a, (Element, int)) and a == b):
+        if not (isinstance(a, (Element, int)) and Element(0) + a == b):
             return place
     return None if len(found) == len(expected) else min(len(found), len(expected))
 

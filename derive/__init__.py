@@ -15,6 +15,7 @@ Importing this package is quick: SymPy and Z3 are loaded by the first call that 
 """
 
 from derive.derivation import Derivation
+from derive.gradients import gradient
 from derive.indices import symbol, symbols
 from derive.kernel import Theorem
 from derive.layers import (
@@ -56,6 +57,7 @@ __all__ = [
     "Sigmoid",
     "Tanh",
     "Theorem",
+    "gradient",
     "lenet",
     "output_shape",
     "reduction",

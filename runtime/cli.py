@@ -22,7 +22,6 @@ import typer
 
 if TYPE_CHECKING:
     from derive.layers import Layer
-    from runtime.compile import Emitted
     from runtime.lenet import LenetRun
 
 FAILED, BAD_INPUT = 1, 2
@@ -308,19 +307,12 @@ def emit(  # noqa: PLR0913 - an argument an option
     numeric_output_shape(made, at)
     emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype)
     if check:
-        _show_certificate(emitted, job.check(emitted))
+        say(job.check(emitted).to_text())
     if out is None:
         typer.echo(emitted.source, nl=False)
     else:
         write_atomically(out, emitted.source.encode())
         say(f"{out}: sha256 {emitted.digest}")
-
-
-def _show_certificate(emitted: Emitted, certificate: Any) -> None:
-    say(f"certificate of the text with sha256 {emitted.digest}")
-    for row in certificate.rows:
-        say(f"- {row.statement}\n  {row.scope}; {row.method}; error probability {row.error_probability}")
-        say(f"  trusted: {row.trusted if isinstance(row.trusted, str) else ', '.join(row.trusted)}")
 
 
 @main.command(

@@ -230,9 +230,9 @@ def emit(layer: Layer, *, backend: str = "auto", input_shape: Sequence[int], dty
 
 def load_text(source: str) -> ModuleType:
     """Emitted text as a module, named by its hash; tracebacks show its lines."""
-    name = f"certiconv_{_sha256(source)[:12]}"
-    module: ModuleType = importlib.import_module("codegen.module").load(source, name)
-    return module
+    from codegen.module import load
+
+    return load(source, f"certiconv_{_sha256(source)[:12]}")
 
 
 def load_module(

@@ -22,7 +22,7 @@ import numpy as np
 
 from derive import layers
 from derive.legality import LayerError
-from runtime.compile import Emitted, PathLike, emit, load_text
+from runtime.compile import Emitted, PathLike, emit
 from runtime.data import Digits, load_digits, load_idx_folder, standardise
 from runtime.network import Network
 from runtime.train import Epoch, History, Settings, confusion_matrix, train
@@ -30,6 +30,7 @@ from runtime.train import Epoch, History, Settings, confusion_matrix, train
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from codegen.certificate import Certificate
     from derive.derivation import Derivation
     from runtime.report import Milestone, Phase, ReportContent, TheoremCard, WeightPicture
 
@@ -64,7 +65,7 @@ class LenetRun:
     network: layers.Sequential = field(default_factory=layers.lenet)
     derivations: list[Derivation] = field(default_factory=list)
     emitted: Emitted | None = None
-    certificate: Any = None
+    certificate: Certificate | None = None
     trained: Network | None = None
     history: History | None = None
     confusion: list[list[int]] = field(default_factory=list)
@@ -104,13 +105,27 @@ def derive_phase(run: LenetRun) -> str:
 
 
 def derivations(network: layers.Sequential) -> Iterator[Derivation]:
-    """The reduction of its convolutions, and the gradients of each kind of layer and of the loss."""
+    """The reduction of its convolutions, the gradients of each kind of layer and of the loss, and the plan's theorems."""
     kinds = {type(layer): layer for layer in reversed((*network.layers, layers.CrossEntropyLoss()))}
     for layer in reversed(kinds.values()):
         if isinstance(layer, layers.Conv):
             yield derivation(layer)
         for wrt in ("input", *(name for name in _WITH_PARAMETERS if name in layer.parameter_shapes())):
             yield derivation(layer, wrt)
+    yield from _plan_derivations()
+
+
+def _plan_derivations() -> Iterator[Derivation]:
+    from codegen.prove import prove_lenet
+    from derive.derivation import Derivation
+
+    for name, theorem in prove_lenet().items():
+        yield Derivation(
+            title=f"The plan computes LeNet's {name}",
+            introduction="The stages of the plan, unfolded into one another, are the definition of the network.",
+            proof=theorem,
+            source="d2l 7.6",
+        )
 
 
 def derivation(layer: layers.Layer, wrt: str | None = None) -> Derivation:
@@ -141,13 +156,17 @@ def emit_phase(run: LenetRun) -> str:
 def check_phase(run: LenetRun) -> str:
     """Execute the printed text exactly, and make the certificate."""
     emitted = _there(run.emitted)
-    run.certificate = check(emitted)
-    return f"{len(run.certificate.rows)} claims, each with how it is known"
+    certificate = check(emitted)
+    run.certificate = certificate
+    return f"{len(certificate.rows)} claims, each with how it is known"
 
 
-def check(emitted: Emitted) -> Any:
+def check(emitted: Emitted) -> Certificate:
     """The certificate of an emitted text, after it was executed exactly against its stages."""
-    return importlib.import_module("codegen.check").check(emitted, run=load_text)
+    from codegen.module import load
+
+    found: Certificate = importlib.import_module("codegen.check").check(emitted, run=load)
+    return found
 
 
 def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None) -> str:
@@ -237,9 +256,10 @@ def content(run: LenetRun) -> ReportContent:
     from runtime import report
 
     network, emitted, history = _there(run.trained), _there(run.emitted), _there(run.history)
+    certificate = _there(run.certificate)
     rows = [
-        report.CertificateRow(r.statement, r.scope, r.method, str(r.error_probability), _joined(r.trusted))
-        for r in run.certificate.rows
+        report.CertificateRow(r.statement, r.scope, r.method, _chance(r.error_probability), "; ".join(r.trusted))
+        for r in certificate.rows
     ]
     return report.ReportContent(
         title="LeNet, from a dense layer to a trained network",
@@ -256,7 +276,7 @@ def content(run: LenetRun) -> ReportContent:
         history=_history(history),
         evaluation=_evaluation(run),
         kernels=_kernels(network),
-        trusted=_trusted(run),
+        trusted=[report.Trusted(name, _rests_on(name, certificate)) for name in certificate.trusted],
         command=run.command,
         seed=run.settings.seed,
         versions=versions(),
@@ -283,13 +303,14 @@ def _version(package: str) -> str:
 def _milestones() -> list[Milestone]:
     from derive.dense import one_channel
     from derive.derivation import Derivation
-    from derive.reduction import book_counts, milestones
+    from derive.reduction import book_counts, book_reduction, milestones
     from runtime import report
 
     shown = []
+    names = book_reduction(2).names
     counts = zip(book_counts(n=4, reach=1), book_counts(), milestones(one_channel(2)), strict=True)
     for small, large, milestone in counts:
-        told = Derivation(milestone.name, milestone.statement, milestone.theorem)
+        told = Derivation(milestone.name, milestone.statement, milestone.theorem, names=names)
         numbers = [("n = 4, D = 1", f"{small.value:,}"), ("n = 1000, D = 10", f"{large.value:,}")]
         formula = _statement(told)
         conditions = ", ".join(_text_view(told).facts)
@@ -404,12 +425,12 @@ def _settings(run: LenetRun) -> list[tuple[str, str]]:
     ]
 
 
-def _trusted(run: LenetRun) -> list[Any]:
-    from runtime.report import Trusted
+def _chance(probability: float | None) -> str:
+    if probability is None:
+        return "no bound is known"
+    return "0" if probability == 0 else f"≤ {probability:.1e}"
 
-    names = dict.fromkeys(_joined(r.trusted) for r in run.certificate.rows)
-    return [Trusted(name, "named by the certificate.") for name in names if name]
 
-
-def _joined(names: object) -> str:
-    return names if isinstance(names, str) else "; ".join(map(str, names))  # type: ignore[call-overload]
+def _rests_on(name: str, certificate: Certificate) -> str:
+    numbers = [str(k) for k, row in enumerate(certificate.rows, 1) if name in row.trusted]
+    return f"for claim{'' if len(numbers) == 1 else 's'} {', '.join(numbers)} of the certificate."

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,25 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from codegen.certificate import Row, certificate
 from derive.layers import Conv1d, symbolic
 from derive.obligations import Refused
 from derive.reduction import reduction
 from runtime import lenet as job
 from runtime.cli import main
+from runtime.data import load_digits
 from runtime.network import Network
-from tests.runtime.standin import Certificate, Standin, install
+from tests.runtime.standin import Standin, install
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A claim of a certificate."""
-
-    statement: str = "the text computes the stages"
-    scope: str = "this shape, any batch"
-    method: str = "executed exactly"
-    error_probability: str = "0"
-    trusted: tuple[str, ...] = ("NumPy", "Python")
+ROW = Row("the text computes the stages", "4 cases", "executed exactly", 1e-20, ("NumPy", "Python"))
 
 
 @pytest.fixture
 def standin(monkeypatch: pytest.MonkeyPatch) -> Standin:
-    monkeypatch.setattr(job, "check", lambda emitted: Certificate((Row(),)))
+    monkeypatch.setattr(job, "check", lambda emitted: certificate("LeNet", emitted.source, [ROW]))
     return install(monkeypatch)
 
 
@@ -228,9 +222,9 @@ def test_check_shows_the_certificate_beside_the_text(standin: Standin) -> None:
     result = certiconv("emit", "lenet", "--check")
     assert result.exit_code == 0
     assert result.stdout.lstrip().startswith("import numpy")
-    assert "- the text computes the stages\n" in result.stderr
-    assert "this shape, any batch; executed exactly; error probability 0" in result.stderr
-    assert "trusted: NumPy, Python" in result.stderr
+    told = " ".join(result.stderr.split())
+    assert "1. the text computes the stages scope: 4 cases method: executed exactly" in told
+    assert "trusted: NumPy; Python" in told
 
 
 # --- lenet --------------------------------------------------------------------------------------------------
@@ -238,10 +232,6 @@ def test_check_shows_the_certificate_beside_the_text(standin: Standin) -> None:
 
 @pytest.fixture
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from runtime.data import load_digits
-
     whole = load_digits()
     few = replace(
         whole,

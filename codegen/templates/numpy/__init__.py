@@ -7,6 +7,7 @@ stages by ``codegen.check``.
 from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.strided import scatter, strided
@@ -21,6 +22,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
     match stage.template:
         case "matmul":
             return matmul(ctx, stage, accumulate=accumulate)
+        case "dot":
+            return dot(ctx, stage, accumulate=accumulate)
         case "reduce":
             return reduce(ctx, stage, accumulate=accumulate)
         case _ if stage.template in WITHOUT_TEXT:
@@ -58,6 +61,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for name in ctx.products:
         target = plan.part_of[name].name if name in plan.part_of else name
         lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
+    for name, dims in ctx.scratch.items():
+        lines[ctx.arrays[name].split(".")[0]].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
     return lines
 
 

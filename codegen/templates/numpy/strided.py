@@ -3,17 +3,19 @@
 ``strided`` prints ``D[v] = q Sum_{loops} S[affine(v, loops)]``: the windows of a convolution, a pooling as a sum of
 slabs, a change of layout.  ``scatter`` prints the other direction, ``D[h] = q Sum [h == affine(v, loops)] S[v]``: the
 Toeplitz form of a kernel, and the way back from windows to an image.  Both move whole slices; only the variables
-named as loops become Python loops.
+named as loops become Python loops.  Further factors may depend on loops only: then a slice is moved times a number, as
+in a convolution that shifts and adds.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import product
 
-from codegen.plan import PlanError, Stage, number
+from codegen.plan import PlanError, Stage, extent, number
 from codegen.templates.numpy.text import Context, looped, only_monomial, times
-from codegen.templates.numpy.views import Scope, read_view, scope_of, stored_view, target_view
+from codegen.templates.numpy.views import Scope, View, read_view, scope_of, stored_view, target_view
 from derive.indices import Guard, Index, Zero, var
 from derive.terms import Monomial, Read
 
@@ -21,7 +23,7 @@ UNROLLED = 4
 
 
 def strided(ctx: Context, stage: Stage) -> list[str]:
-    """The text of a stage that reads by slices; further factors may depend on loops only."""
+    """The text of a stage that reads by slices."""
     m = only_monomial(stage)
     if m.guards:
         raise PlanError(f"{stage.name}: guards {[g.text for g in m.guards]} cannot be printed as slices")
@@ -30,28 +32,68 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
     if any(level not in scope.loops for level in bound):
         raise PlanError(f"{stage.name}: a variable that is summed over has to be a loop")
     target = target_view(ctx.plan, ctx.arrays, stage, scope)
-    source = _source(ctx, stage, m, scope, target.axes)
+    read, factors = _factors(stage, m, scope)
+    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
     outer = [level for level in sorted(scope.loops) if level < stage.tensor.rank]
     if not bound:
-        return looped(scope, outer, [times(ctx, source, m.coefficient, target.text)])
+        return looped(scope, outer, _once(ctx, stage, m, moved, target.text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {m.coefficient}")
-    return looped(scope, outer, _accumulated(scope, bound, source, target.text))
+    if moved.number:
+        add = _added(ctx, stage, scope, moved, target)
+        return looped(scope, outer, [f"{target.text}.fill(0)", *looped(scope, bound, add)])
+    return looped(scope, outer, _accumulated(scope, bound, moved.source, target.text))
 
 
-def _source(ctx: Context, stage: Stage, m: Monomial, scope: Scope, axes: tuple[int, ...]) -> str:
+@dataclass(frozen=True)
+class _Moved:
+    """What is moved: the text of a slice, and that of the number it is multiplied by, if there is one."""
+
+    source: str
+    number: str
+
+
+def _factors(stage: Stage, m: Monomial, scope: Scope) -> tuple[Read, list[Read]]:
+    """The read that is moved by slices, and those that are numbers once the loops are fixed."""
     reads = [f for f in m.factors if isinstance(f, Read)]
-    if len(reads) != len(m.factors) or not reads:
-        raise PlanError(f"{stage.name}: the template strided prints reads only")
-    views = [read_view(ctx.plan, ctx.arrays, read, scope) for read in reads]
-    return " * ".join(view.aligned(axes) for view in views)
+    slices = [read for read in reads if any(scope.vectors(e) for e in read.at)]
+    if len(reads) != len(m.factors) or not reads or len(slices) > 1:
+        raise PlanError(
+            f"{stage.name}: the template {stage.template} prints one read by slices, further reads at loops only"
+        )
+    moved = reads.index(slices[0]) if slices else 0
+    return reads[moved], reads[:moved] + reads[moved + 1 :]
+
+
+def _numbers(ctx: Context, reads: list[Read], scope: Scope) -> str:
+    return " * ".join(read_view(ctx.plan, ctx.arrays, read, scope).text for read in reads)
+
+
+def _once(ctx: Context, stage: Stage, m: Monomial, moved: _Moved, target: str) -> list[str]:
+    """One slice to its target."""
+    if not moved.number:
+        return [times(ctx, moved.source, m.coefficient, target)]
+    if m.coefficient != 1:
+        raise PlanError(f"{stage.name}: a slice times a number has the coefficient 1, not {m.coefficient}")
+    return [f"np.multiply({moved.source}, {moved.number}, out={target})"]
+
+
+def _added(ctx: Context, stage: Stage, scope: Scope, moved: _Moved, target: View) -> list[str]:
+    """One slice added to its target."""
+    if not moved.number:
+        return [f"np.add({target.text}, {moved.source}, out={target.text})"]
+    part = ctx.part(stage, tuple(extent(scope.intervals[level]) for level in target.axes))
+    return [
+        f"np.multiply({moved.source}, {moved.number}, out={part})",
+        f"np.add({target.text}, {part}, out={target.text})",
+    ]
 
 
 def _accumulated(scope: Scope, bound: list[int], source: str, target: str) -> list[str]:
     """The sum over loops: a few terms are written out, the first two at once; many become loops from zero."""
     ranges = [range(number(scope.intervals[k][0]), number(scope.intervals[k][1])) for k in bound]
     choices = list(product(*ranges))
-    if len(choices) > UNROLLED or " * " in source:
+    if len(choices) > UNROLLED:
         return [f"{target}.fill(0)", *looped(scope, bound, [f"np.add({target}, {source}, out={target})"])]
     terms = [_fixed(scope, bound, choice, source) for choice in choices]
     if len(terms) == 1:
@@ -75,20 +117,26 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
     for guard in m.guards:
         axis, value = _solved(stage, guard, scope)
         at[axis] = value
-    free = {level for e in at for level in e.variables}
-    reads = [f for f in m.factors if isinstance(f, Read)]
-    if len(reads) != 1 or len(m.factors) != 1 or any(set(e.variables) - free for e in reads[0].at):
-        raise PlanError(f"{stage.name}: the template scatter prints one read, at variables that are written")
+    read, factors = _factors(stage, m, scope)
     target = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
-    source = read_view(ctx.plan, ctx.arrays, reads[0], scope).aligned(target.axes)
-    loops = sorted(scope.loops & free)
-    summed = [level for level in loops if level >= stage.tensor.rank]
-    if not summed:
-        return looped(scope, loops, [times(ctx, source, m.coefficient, target.text)])
+    here = scope.loops | set(target.axes)
+    bound = range(stage.tensor.rank, len(scope.letters))
+    if any(set(e.variables) - here for e in read.at) or any(level not in here for level in bound):
+        raise PlanError(f"{stage.name}: the template scatter reads and sums over variables that are written, or loops")
+    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
+    loops = sorted(scope.loops)
+    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
+    if not any(level in bound and _length(scope, level) > 1 for level in loops):
+        return looped(scope, loops, _once(ctx, stage, m, moved, target.text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
-    add = f"np.add({target.text}, {source}, out={target.text})"
-    return [f"{ctx.arrays[stage.name]}.fill(0)", *looped(scope, loops, [add])]
+    add = _added(ctx, stage, scope, moved, target)
+    return [f"{ctx.arrays[stage.name]}.fill(0)", *looped(scope, loops, add)]
+
+
+def _length(scope: Scope, level: int) -> int:
+    lo, hi = scope.intervals[level]
+    return number(hi - lo)
 
 
 def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:

@@ -20,11 +20,17 @@ class Context:
     constants: set[Fraction] = field(default_factory=set)
     flat: dict[tuple[str, int], str] = field(default_factory=dict)
     products: list[str] = field(default_factory=list)
+    scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
 
     def constant(self, value: Fraction) -> str:
         """The text for a rational number in the dtype of the workspace."""
         self.constants.add(value)
         return f"w.{constant_name(value)}"
+
+    def part(self, stage: Stage, dims: tuple[int | None, ...]) -> str:
+        """An array of this shape in which a stage forms one term of its sum at a time."""
+        self.scratch[stage.name] = dims
+        return f"{self.arrays[stage.name].split('.')[0]}.{stage.name}_part"
 
 
 def constant_name(value: Fraction) -> str:

@@ -102,6 +102,8 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
         stored = None if size is None else size + number(margin[0]) + number(margin[1])
         token, level = _token(t.name, shifted, stored, scope)
         tokens.append(token)
+        if level in axes:
+            raise PlanError(f"{t.name}: a diagonal, {scope.letters[level]} in two axes, is no slice; make it a loop")
         if level is not None:
             axes.append(level)
     while tokens and tokens[-1] == ":":
