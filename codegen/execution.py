@@ -1,31 +1,29 @@
-"""A network's text, executed exactly: its public functions on elements of a prime field, against its own stages.
+"""A text executed exactly and compared with its own stages: what is asked of each call, and what is said when it fails.
 
-A *draw* is one set of images, labels and parameters, every number uniform in the field, given to the text as object
-arrays and to ``derive.evaluate`` as tables.  A *trial* is a sequence of calls on one workspace with other data each
-time, so that what a call leaves behind is there to be found by the next.  Every number that comes back has to be the
-number that the stages give; it has to lie in an array of its own; and what was passed in has to be as it was, except
-the parameters of an SGD step, which have to be ``parameter - lr * gradient``.
+A *trial* is a sequence of calls on one workspace with other data each time, so that what a call leaves behind is there
+to be found by the next.  Every number that comes back has to be the number that the stages give; it has to lie in an
+array of its own; and what was passed in has to be as it was.  ``Data`` is one set of arguments, as arrays for the text
+and as tables for the stages; ``codegen.network_data`` and ``codegen.convolution_data`` draw them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from random import Random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from codegen.field import Element, Objects, array, drawn
 from codegen.plan import BATCH, Plan, number
-from codegen.trace import HOOK, Recorder, differs, failing_line, first_difference, position, stage_at, traced
-from derive.evaluate import Evaluator, Table, Undefined
+from codegen.trace import HOOK, Recorder, differs, failing_line, first_difference, stage_at, traced
+from derive.evaluate import Evaluator, Undefined
 from derive.terms import Tensor
 
 Run = Callable[..., ModuleType]
-FUNCTIONS = ("forward", "loss", "gradients", "sgd_step")
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Finding:
     stage: str | None = None
 
 
-class Refuted(Exception):  # noqa: N818
+class Refuted(Exception):
     """A text that is not what its plan says."""
 
     def __init__(self, finding: Finding) -> None:
@@ -49,7 +47,7 @@ class Refuted(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Trial:
-    """Calls on one workspace, each with a new draw; ``block`` None lets the text make a workspace itself."""
+    """Calls on one workspace, each with new data; ``block`` None lets the text make a workspace itself."""
 
     batch: int
     block: int | None
@@ -62,45 +60,39 @@ class Trial:
 
 
 class Expected(NamedTuple):
-    """What an output has to be: the stage it comes from, and its values in the order of the output's cells."""
+    """What an output has to be, in the order of its cells."""
 
     shape: tuple[int, ...]
     values: list[Any]
 
 
-@dataclass
-class Draw:
-    """One set of data, as arrays for the text and, in ``values``, as tables for the stages."""
-
-    x: Objects
-    labels: npt.NDArray[np.int64]
-    parameters: dict[str, Objects]
-    rate: Element
-    values: Evaluator
-    _copies: dict[str, Objects] = field(default_factory=dict)
+class Data(ABC):
+    """One set of arguments."""
 
     @property
-    def arguments(self) -> dict[str, npt.NDArray[Any]]:
+    @abstractmethod
+    def arguments(self) -> Arrays:
         """Every array that is passed in, by name."""
-        return {"x": self.x, "y": self.labels, **self.parameters}
 
+    @abstractmethod
+    def expected(self, function: str) -> dict[str, Expected]:
+        """What a function has to give, by the stages."""
 
-def draw(plan: Plan, kind: type[Element], batch: int, rng: Random) -> Draw:
-    """Images, labels and parameters for a network's plan, uniform and independent."""
-    inputs = {t.name: t for t in plan.inputs}
-    shapes = {name: shape(t, batch) for name, t in inputs.items()}
-    numbers = {name: drawn(rng, int(np.prod(s))) for name, s in shapes.items()}
-    classes = shapes["T"][1]
-    labels = [rng.randrange(classes) for _ in range(batch)]
-    numbers["T"] = [int(c == label) for label in labels for c in range(classes)]
-    tables = {name: Table(tuple((0, n) for n in shapes[name]), list(v)) for name, v in numbers.items()}
-    return Draw(
-        array(kind, numbers["X"], shapes["X"]),
-        np.array(labels, dtype=np.int64),
-        {public: array(kind, numbers[name], shapes[name]) for public, name in plan.parameters.items()},
-        kind(rng.randrange(1, 2**61 - 1)),
-        Evaluator({"N": batch}, tables, kind.numbers),
-    )
+    @abstractmethod
+    def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
+        """What a function gives, under the same names."""
+
+    @abstractmethod
+    def workspace(self, module: ModuleType, function: str, trial: Trial) -> Any:
+        """A workspace for this function and trial."""
+
+    @abstractmethod
+    def origin(self, function: str) -> tuple[Plan, Evaluator] | None:
+        """The plan that a function was printed from, and the values of its stages for these arguments."""
+
+    def written(self, function: str) -> frozenset[str]:
+        """The arguments that a function writes: they are results too."""
+        return frozenset()
 
 
 def shape(t: Tensor, batch: int) -> tuple[int, ...]:
@@ -108,45 +100,16 @@ def shape(t: Tensor, batch: int) -> tuple[int, ...]:
     return tuple(batch if hi - lo == BATCH else number(hi - lo) for lo, hi in t.box)
 
 
-def expected(plan: Plan, function: str, data: Draw) -> dict[str, Expected]:
-    """What a function has to give, by the stages; the parameters after a step are among its outputs."""
-    names = {"forward": ["forward"], "loss": ["loss"], "sgd_step": ["loss"]}.get(function, [])
-    outputs = {name: _stage_values(plan, plan.outputs[name], data) for name in names}
-    if function == "forward":
-        outputs["forward"] = _turned(outputs["forward"])
-    gradients = {key: _stage_values(plan, plan.outputs[f"gradient {key}"], data) for key in plan.parameters}
-    if function == "gradients":
-        return gradients
-    if function == "sgd_step":
-        for key, gradient in gradients.items():
-            pairs = zip(data.parameters[key].ravel(), gradient.values, strict=True)
-            after = [p - data.rate * g for p, g in pairs]
-            outputs[f"{key} after the step"] = Expected(gradient.shape, [p.value for p in after])
-    return outputs
-
-
-def _stage_values(plan: Plan, stage: str, data: Draw) -> Expected:
-    table = data.values.table(plan.by_name[stage].tensor)
+def stage_values(plan: Plan, stage: str, values: Evaluator) -> Expected:
+    """The values of a stage."""
+    table = values.table(plan.by_name[stage].tensor)
     return Expected(tuple(high - low for low, high in table.box), table.values)
 
 
-def _turned(e: Expected) -> Expected:
-    """Logits are stored a column an image and given a row an image."""
-    rows, columns = e.shape
-    return Expected((columns, rows), [e.values[n * columns + b] for b in range(columns) for n in range(rows)])
-
-
-def call(module: ModuleType, function: str, data: Draw, work: object) -> dict[str, Any]:
-    """What a function gives, under the names of ``expected``."""
-    run = getattr(module, function)
-    if function == "forward":
-        return {"forward": run(data.x, data.parameters, work)}
-    if function == "gradients":
-        return dict(run(data.x, data.labels, data.parameters, work))
-    if function == "loss":
-        return {"loss": run(data.x, data.labels, data.parameters, work)}
-    loss = run(data.x, data.labels, data.parameters, data.rate, work)
-    return {"loss": loss, **{f"{key} after the step": array for key, array in data.parameters.items()}}
+def batch_first(e: Expected) -> Expected:
+    """A stage has the batch as its last axis, a result as its first."""
+    batch = e.shape[-1]
+    return Expected((batch, *e.shape[:-1]), [e.values[k] for b in range(batch) for k in range(b, len(e.values), batch)])
 
 
 # --- running a trial ----------------------------------------------------------------------------------------------
@@ -154,46 +117,36 @@ def call(module: ModuleType, function: str, data: Draw, work: object) -> dict[st
 
 @dataclass(frozen=True)
 class Text:
-    """A text with its plan, the field it runs in, and how it is turned into a module."""
+    """A text, how it is turned into a module, and what makes its rational constants (None: its own way)."""
 
     source: str
-    plan: Plan
-    kind: type[Element]
     run: Run
+    ratio: Callable[[int, int, Any], Any] | None = None
 
     def module(self, source: str | None = None) -> ModuleType:
-        """The text as a module whose rational constants are elements."""
-        return self.run(self.source if source is None else source, ratio=self.kind.ratio)
+        """The text as a module."""
+        return self.run(self.source if source is None else source, ratio=self.ratio)
 
 
-def run_trial(text: Text, trial: Trial, seed: str) -> None:
-    """Run a trial and compare everything; raises Refuted at the first difference, Undefined for an unlucky draw."""
-    draws = [draw(text.plan, text.kind, trial.batch, Random(f"{seed} {k}")) for k in range(len(trial.calls))]
-    run_calls(text, trial, draws)
-
-
-def run_calls(text: Text, trial: Trial, draws: list[Draw]) -> None:
-    """Run a trial on these draws."""
-    wanted = [expected(text.plan, function, data) for function, data in zip(trial.calls, draws, strict=True)]
+def run_calls(text: Text, trial: Trial, given: Sequence[Data]) -> None:
+    """Run a trial on these data; raises Refuted at the first difference, Undefined where the data are unlucky."""
+    wanted = [data.expected(function) for function, data in zip(trial.calls, given, strict=True)]
     module = text.module()
-    work = _workspace(module, trial)
-    for k, (function, data) in enumerate(zip(trial.calls, draws, strict=True)):
+    work = None
+    for k, (function, data) in enumerate(zip(trial.calls, given, strict=True)):
+        work = data.workspace(module, function, trial) if k == 0 else work
         before = {name: a.copy() for name, a in data.arguments.items()}
         where = f"{function}, call {k + 1} of the trial [{trial.text()}]"
         try:
-            found = call(module, function, data, work)
-        except Exception as error:  # noqa: BLE001 - whatever a wrong text may do is a finding
-            if isinstance(error, Undefined):
-                raise
-            raise Refuted(_crash(text, function, error, module, where)) from error
+            found = data.call(module, function, work)
+        except Undefined:
+            raise
+        except Exception as error:  # whatever a wrong text may do is a finding
+            raise Refuted(_crash(text, data, function, error, module, where)) from error
         wrong = _compare(found, wanted[k])
         if wrong is not None:
-            raise Refuted(_blame(text, trial, draws, k, wrong, before, where))
-        _check_arrays(function, data, before, found, work, where)
-
-
-def _workspace(module: ModuleType, trial: Trial) -> Any:
-    return None if trial.block is None else module.Workspace(trial.batch, object, block=trial.block)
+            raise Refuted(_blame(text, trial, given[: k + 1], wrong, before, where))
+        _check_arrays(data, function, before, found, work, where)
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Expected]) -> tuple[str, tuple[int, ...], str] | None:
@@ -208,32 +161,38 @@ def _compare(found: Mapping[str, Any], wanted: Mapping[str, Expected]) -> tuple[
             return name, (), f"has the shape {values.shape}, not {e.shape}"
         place = differs(values.ravel().tolist(), e.values)
         if place is not None:
-            index = position(Table(tuple((0, n) for n in e.shape), e.values), place)
+            index = tuple(int(k) for k in np.unravel_index(place, e.shape))
             return name, index, f"is {values[index]}, by the stages {e.values[place]}"
     return None
 
 
-def _check_arrays(
-    function: str, data: Draw, before: Mapping[str, npt.NDArray[Any]], found: Mapping[str, Any], work: Any, where: str
-) -> None:
+def _check_arrays(data: Data, function: str, before: Arrays, found: Mapping[str, Any], work: Any, where: str) -> None:
     """Results lie in arrays of their own, arguments are as they were."""
     kept = dict(_buffers(work))
     for name, argument in data.arguments.items():
-        if function == "sgd_step" and name in data.parameters:
+        if name in data.written(function):
             continue
         kept[f"the argument {name}"] = argument
-        if differs(argument.ravel().tolist(), [getattr(v, "value", v) for v in before[name].ravel().tolist()]) is not None:
+        if not np.array_equal(argument, before[name]):
             raise Refuted(Finding(f"{where}: the argument {name} was changed", function, name))
     for name, result in found.items():
-        own = isinstance(result, np.ndarray) and not name.endswith(" after the step")
-        shared = [key for key, buffer in kept.items() if own and np.may_share_memory(result, buffer)]
+        if not isinstance(result, np.ndarray) or any(result is argument for argument in data.arguments.values()):
+            continue
+        shared = [key for key, buffer in kept.items() if np.may_share_memory(result, buffer)]
         if shared:
-            raise Refuted(Finding(f"{where}: the result {name} lies in {shared[0]}, not in an array of its own", function, name))
+            text = f"{where}: the result {name} lies in {shared[0]}, not in an array of its own"
+            raise Refuted(Finding(text, function, name))
 
 
 def _buffers(owner: Any, prefix: str = "work") -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Every array of a workspace and its blocks."""
-    for name, value in vars(owner).items() if owner is not None else ():
+    if owner is None:
+        return
+    if isinstance(owner, tuple):
+        for k, part in enumerate(owner):
+            yield from _buffers(part, f"{prefix}[{k}]")
+        return
+    for name, value in vars(owner).items():
         if isinstance(value, np.ndarray):
             yield f"{prefix}.{name}", value
     for _, _, block in getattr(owner, "blocks", ()):
@@ -243,44 +202,54 @@ def _buffers(owner: Any, prefix: str = "work") -> Iterator[tuple[str, npt.NDArra
 # --- saying what is wrong -----------------------------------------------------------------------------------------
 
 
-def _crash(text: Text, function: str, error: Exception, module: ModuleType, where: str) -> Finding:
+def _crash(text: Text, data: Data, function: str, error: Exception, module: ModuleType, where: str) -> Finding:
     line = failing_line(error, module)
-    names = list(text.plan.by_name)
-    stage = None if line is None else stage_at(text.source, line, names)
-    at = "" if line is None else f" at line {line}: {text.source.splitlines()[line - 1].strip()!r}"
-    of = "" if stage is None else f", in stage {stage} ({text.plan.by_name[stage].template})"
-    message = f"{where}: {type(error).__name__}: {error}{at}{of}"
+    origin = data.origin(function)
+    message = f"{where}: {type(error).__name__}: {error}"
+    if line is None:
+        return Finding(message, function)
+    message += f" at line {line}: {text.source.splitlines()[line - 1].strip()!r}"
+    plan = None if origin is None else origin[0]
+    stage = None if plan is None else stage_at(text.source, line, list(plan.by_name))
+    if plan is not None and stage is not None:
+        message += f", in stage {stage} ({plan.by_name[stage].template})"
     return Finding(message, function, stage=stage)
 
 
 def _blame(
-    text: Text, trial: Trial, draws: list[Draw], last: int, wrong: tuple[str, tuple[int, ...], str],
-    before: Mapping[str, npt.NDArray[Any]], where: str,
-) -> Finding:  # fmt: skip
+    text: Text, trial: Trial, given: Sequence[Data], wrong: tuple[str, tuple[int, ...], str], before: Arrays, where: str
+) -> Finding:
     """Run the calls again up to the wrong one with every stage watched, and name the first stage that is wrong."""
     output, index, how = wrong
-    recorder = Recorder()
-    module = text.module(traced(text.source, arrays_of(text.plan)))
-    module.__dict__[HOOK] = recorder
-    work = _workspace(module, trial)
-    _restore(draws[last], before)
-    for function, data in zip(trial.calls[: last + 1], draws, strict=False):
-        recorder.seen.clear()
-        call(module, function, data, work)
-    difference = first_difference(text.plan, recorder.seen, draws[last].values)
+    function, data = trial.calls[len(given) - 1], given[-1]
+    origin = data.origin(function)
     at = f"[{', '.join(map(str, index))}]" if index else ""
-    culprit = "every stage is its expression: the skeleton around them is wrong"
-    if difference is not None:
-        culprit = f"the first stage that is wrong is {difference.text()}"
-    message = f"{where}: {output}{at} {how}; {culprit}"
-    return Finding(message, trial.calls[last], output, index, None if difference is None else difference.stage.name)
-
-
-def _restore(data: Draw, before: Mapping[str, npt.NDArray[Any]]) -> None:
+    message = f"{where}: {output}{at} {how}"
+    if origin is None:
+        return Finding(message, function, output, index)
     for name, argument in data.arguments.items():
         argument[...] = before[name]
+    recorder = _watched(text, trial, given, origin[0])
+    difference = first_difference(origin[0], recorder.seen, origin[1])
+    if difference is None:
+        message += "; every stage is its expression: what is around the stages is wrong"
+        return Finding(message, function, output, index)
+    message += f"; the first stage that is wrong is {difference.text()}"
+    return Finding(message, function, output, index, difference.stage.name)
+
+
+def _watched(text: Text, trial: Trial, given: Sequence[Data], plan: Plan) -> Recorder:
+    """What every stage held in the last of these calls."""
+    recorder = Recorder()
+    module = text.module(traced(text.source, arrays_of(plan)))
+    module.__dict__[HOOK] = recorder
+    work = given[0].workspace(module, trial.calls[0], trial)
+    for function, data in zip(trial.calls, given, strict=False):
+        recorder.seen.clear()
+        data.call(module, function, work)
+    return recorder
 
 
 def arrays_of(plan: Plan) -> dict[str, str]:
-    """How a stage is reached in the functions of a network's text."""
+    """How a stage is reached in the functions of a text."""
     return {s.name: f"{'v' if plan.phases[s.name] == 'block' else 'w'}.{s.name}" for s in plan.stages}

@@ -45,7 +45,7 @@ class Element:
         self.value = value
 
     @classmethod
-    def ratio(cls, numerator: int, denominator: int, dtype: object) -> Self:
+    def ratio(cls, numerator: int, denominator: int, dtype: object) -> Self:  # noqa: ARG003 - the text passes it
         """A rational number: what the ``ratio`` of an emitted module has to give here."""
         return cls(cls.numbers.rational(Fraction(numerator, denominator)))
 

@@ -22,7 +22,7 @@ business of ``derive.loops``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -31,7 +31,9 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from derive.loops import Compiler, Number, Span, number
+from derive.affine import number
+from derive.blocks import Span
+from derive.loops import Compiler, Number
 from derive.terms import FUNCTIONS, Derivative, Expr, Tensor
 
 
@@ -158,22 +160,21 @@ class _Dual:
     tangent: Number
     order: int
 
-    def _parts(self, other: Number) -> tuple[Number, Number] | None:
-        if not isinstance(other, _Dual) or other.order < self.order:
-            return other, 0
-        return (other.value, other.tangent) if other.order == self.order else None
+    def _parts(self, other: Number) -> tuple[Number, Number]:
+        same = isinstance(other, _Dual) and other.order == self.order
+        return (other.value, other.tangent) if same else (other, 0)
 
     def __add__(self, other: Number) -> _Dual:
-        parts = self._parts(other)
-        if parts is None:
-            return NotImplemented
-        return _Dual(self.value + parts[0], self.tangent + parts[1], self.order)
+        if isinstance(other, _Dual) and other.order > self.order:
+            return other + self  # the outer one takes the inner one as a plain number
+        value, tangent = self._parts(other)
+        return _Dual(self.value + value, self.tangent + tangent, self.order)
 
     def __mul__(self, other: Number) -> _Dual:
-        parts = self._parts(other)
-        if parts is None:
-            return NotImplemented
-        return _Dual(self.value * parts[0], self.tangent * parts[0] + self.value * parts[1], self.order)
+        if isinstance(other, _Dual) and other.order > self.order:
+            return other * self
+        value, tangent = self._parts(other)
+        return _Dual(self.value * value, self.tangent * value + self.value * tangent, self.order)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -273,7 +274,7 @@ class Evaluator:
         self._known: dict[Tensor, Table] = {}
         self._along: dict[Tensor, tuple[tuple[int, ...], Evaluator]] = {}
 
-    def value(self, expr: Expr, variables: tuple[int, ...] = ()) -> Number:
+    def value(self, expr: Expr, variables: Sequence[int] = ()) -> Number:
         """The value of an expression where its variables have these values."""
         if len(variables) != expr.depth:
             raise ValueError(f"variables={variables}: the expression has {expr.depth} free variables")
@@ -332,7 +333,7 @@ class Evaluator:
             )
         return table
 
-    def _derivative(self, d: Derivative, variables: tuple[int, ...]) -> Number:
+    def _derivative(self, d: Derivative, variables: Sequence[int]) -> Number:
         at = tuple(number(e, self.sizes, variables) for e in d.at)
         if self.table(d.tensor).position(at) is None or not d.expr.depends_on(d.tensor):
             return self.numbers.rational(Fraction(0))

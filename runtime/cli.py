@@ -77,9 +77,10 @@ def _status(error: Exception) -> int | None:
         return BAD_INPUT
     if type(error).__module__.partition(".")[0] not in ("derive", "codegen", "runtime"):
         return None
+    from codegen.execution import Refuted
     from derive.obligations import Refused
 
-    refuted = isinstance(error, Refused) or not isinstance(error, ValueError)
+    refuted = isinstance(error, Refused | Refuted) or not isinstance(error, ValueError)
     return FAILED if refuted else BAD_INPUT
 
 

@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy.typing as npt
 
+import codegen
 from derive import shapes
 from derive.layers import Conv, Layer
 from derive.legality import LayerError
@@ -32,26 +33,6 @@ from runtime.arrays import Array, checked, float_dtype
 from runtime.device import choose
 
 PathLike = str | os.PathLike[str]
-
-
-class Emitted(Protocol):
-    """What `codegen.emit` gives: the text of a module, its plan, and the certificate of what is known about it."""
-
-    @property
-    def source(self) -> str:
-        """The text of the module."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the text."""
-
-    @property
-    def plan(self) -> Any:
-        """The stages it was printed from."""
-
-    @property
-    def certificate(self) -> Any:
-        """What is known about it, and how."""
 
 
 class Gradients(NamedTuple):
@@ -214,18 +195,13 @@ def numeric_output_shape(layer: Layer, input_shape: Sequence[int]) -> tuple[int,
 # --- Text and modules ---------------------------------------------------------------------------------------
 
 
-def emit(layer: Layer, *, backend: str = "auto", input_shape: Sequence[int], dtype: npt.DTypeLike) -> Emitted:
+def emit(layer: Layer, *, backend: str = "auto", input_shape: Sequence[int], dtype: npt.DTypeLike) -> codegen.Emitted:
     """`codegen.emit` with the backend chosen and the dtype checked.
 
     Raises:
         BackendError, ArrayError, LayerError: as `compile`.
     """
-    name = choose(backend)
-    kind = float_dtype(dtype).name
-    emitted: Emitted = importlib.import_module("codegen").emit(
-        layer, backend=name, input_shape=tuple(input_shape), dtype=kind
-    )
-    return emitted
+    return codegen.emit(layer, backend=choose(backend), input_shape=tuple(input_shape), dtype=float_dtype(dtype).name)
 
 
 def load_text(source: str) -> ModuleType:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import importlib.metadata
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from derive import layers
 from derive.legality import LayerError
-from runtime.compile import Emitted, PathLike, emit
+from runtime.compile import PathLike, emit
 from runtime.data import Digits, load_digits, load_idx_folder, standardise
 from runtime.network import Network
 from runtime.train import Epoch, History, Settings, confusion_matrix, train
@@ -30,8 +31,10 @@ from runtime.train import Epoch, History, Settings, confusion_matrix, train
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from codegen import Emitted
     from codegen.certificate import Certificate
     from derive.derivation import Derivation
+    from derive.render.formula import Notation
     from runtime.report import Milestone, Phase, ReportContent, TheoremCard, WeightPicture
 
 Value = TypeVar("Value")
@@ -42,6 +45,7 @@ INPUT_SHAPE = (1, 1, 28, 28)
 DTYPE = "float32"
 SHOWN_MISTAKES = 12
 _WITH_PARAMETERS = ("weight", "bias")
+_LONG = "Its steps carry the formulas of the whole network, megabytes of them, and are left out here."
 
 
 @dataclass
@@ -51,7 +55,8 @@ class LenetRun:
     Attributes:
         settings, digits, backend, command: what the run was asked for; the digits are standardised.
         network: the layers.
-        derivations: every theorem with its steps, by its part of the network.
+        derivations: the theorems about layers, with their steps.
+        plan_derivations: the theorems about the plan, whose steps unfold the whole network.
         emitted, certificate: the text, and what is known about it and how.
         trained, history: the network with its parameters, and how it came to them.
         confusion: counts on the held-out images, true label by predicted label.
@@ -64,6 +69,7 @@ class LenetRun:
     command: str = "certiconv lenet"
     network: layers.Sequential = field(default_factory=layers.lenet)
     derivations: list[Derivation] = field(default_factory=list)
+    plan_derivations: list[Derivation] = field(default_factory=list)
     emitted: Emitted | None = None
     certificate: Certificate | None = None
     trained: Network | None = None
@@ -95,34 +101,37 @@ def prepare(
 
 
 def derive_phase(run: LenetRun) -> str:
-    """Prove, for all sizes, what the layers of the network compute and what their gradients are.
+    """Prove, for all sizes, what the layers compute, what their gradients are, and that the plan computes both.
 
     Raises:
         derive.obligations.Refused: a step does not hold.
     """
     run.derivations = list(derivations(run.network))
-    return f"{len(run.derivations)} theorems, each proved for all sizes"
+    run.plan_derivations = list(plan_derivations())
+    return f"{len(run.derivations) + len(run.plan_derivations)} theorems, each proved for all sizes"
 
 
 def derivations(network: layers.Sequential) -> Iterator[Derivation]:
-    """The reduction of its convolutions, the gradients of each kind of layer and of the loss, and the plan's theorems."""
+    """The reduction of its convolutions, and the gradients of each kind of layer and of the loss."""
     kinds = {type(layer): layer for layer in reversed((*network.layers, layers.CrossEntropyLoss()))}
     for layer in reversed(kinds.values()):
         if isinstance(layer, layers.Conv):
             yield derivation(layer)
         for wrt in ("input", *(name for name in _WITH_PARAMETERS if name in layer.parameter_shapes())):
             yield derivation(layer, wrt)
-    yield from _plan_derivations()
 
 
-def _plan_derivations() -> Iterator[Derivation]:
+def plan_derivations() -> Iterator[Derivation]:
+    """That the stages of LeNet's plan compute its logits, its loss and the derivative of the loss by each parameter."""
     from codegen.prove import prove_lenet
     from derive.derivation import Derivation
 
+    words = {"forward": "the logits", "loss": "the loss"}
     for name, theorem in prove_lenet().items():
+        what = words.get(name, f"the derivative of the loss by {name.removeprefix('gradient ')}")
         yield Derivation(
-            title=f"The plan computes LeNet's {name}",
-            introduction="The stages of the plan, unfolded into one another, are the definition of the network.",
+            title=f"LeNet's plan computes {what}",
+            introduction=f"The last stage of the plan is {what}, by unfolding the stages into one another.",
             proof=theorem,
             source="d2l 7.6",
         )
@@ -137,8 +146,9 @@ def derivation(layer: layers.Layer, wrt: str | None = None) -> Derivation:
     if wrt is not None:
         if wrt != "input" and wrt not in layer.parameter_shapes():
             raise LayerError(f"wrt={wrt!r}: {layer} has no {wrt}; nearest legal: 'input'")
-        gradient: Derivation = importlib.import_module("derive.gradients").gradient(layer, wrt)
-        return gradient
+        from derive.gradients import gradient
+
+        return gradient(layer, wrt)
     if not isinstance(layer, layers.Conv):
         raise LayerError(f"{layer}: only a convolution is derived from a dense layer; nearest legal: wrt='input'")
     from derive.reduction import reduction
@@ -163,10 +173,9 @@ def check_phase(run: LenetRun) -> str:
 
 def check(emitted: Emitted) -> Certificate:
     """The certificate of an emitted text, after it was executed exactly against its stages."""
-    from codegen.module import load
+    from codegen.check import check as execute
 
-    found: Certificate = importlib.import_module("codegen.check").check(emitted, run=load)
-    return found
+    return execute(emitted)
 
 
 def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None) -> str:
@@ -268,8 +277,8 @@ def content(run: LenetRun) -> ReportContent:
         phases=run.phases,
         milestones=_milestones(),
         weight_pictures=_weight_pictures(),
-        theorems=[_card(d) for d in run.derivations],
-        modules=[report.EmittedModule("LeNet for NumPy", emitted.source, str(emitted.plan))],
+        theorems=[*map(_card, run.derivations), *(_card(d, steps=False) for d in run.plan_derivations)],
+        modules=[report.EmittedModule("LeNet for NumPy", emitted.source, _plan(emitted))],
         executions=[],
         certificate=rows,
         settings=_settings(run),
@@ -304,6 +313,8 @@ def _milestones() -> list[Milestone]:
     from derive.dense import one_channel
     from derive.derivation import Derivation
     from derive.reduction import book_counts, book_reduction, milestones
+    from derive.render.html import Html
+    from derive.render.text import Text
     from runtime import report
 
     shown = []
@@ -312,8 +323,8 @@ def _milestones() -> list[Milestone]:
     for small, large, milestone in counts:
         told = Derivation(milestone.name, milestone.statement, milestone.theorem, names=names)
         numbers = [("n = 4, D = 1", f"{small.value:,}"), ("n = 1000, D = 10", f"{large.value:,}")]
-        formula = _statement(told)
-        conditions = ", ".join(_text_view(told).facts)
+        formula = _statement(told, Html())
+        conditions = ", ".join(Text().conditions(told.record.facts, ()))
         symbolic = str(large.expression).replace("**", "^")
         shown.append(
             report.Milestone(
@@ -340,40 +351,38 @@ def _weight_pictures() -> list[WeightPicture]:
     return pictures
 
 
-def _card(derivation: Derivation) -> TheoremCard:
+def _card(derivation: Derivation, *, steps: bool = True) -> TheoremCard:
+    from derive.render.html import Html
+    from derive.render.text import Text
     from derive.render.text_layout import by
+    from derive.render.view import namer, proved_scope
     from runtime.report import ALL_SIZES, TheoremCard
 
-    text = _text_view(derivation)
-    methods: dict[str, int] = {}
-    for step in derivation.steps:
-        for obligation in step.obligations:
-            methods[by(obligation.by)] = methods.get(by(obligation.by), 0) + 1
-    known = "; ".join(f"{count} side conditions {method}" for method, count in methods.items())
+    record = derivation.record
+    text = Text().naming(namer(record, derivation.names))
+    proofs = (record, *record.lemmas())
+    methods = Counter(by(o.method) for proof in proofs for step in proof.steps for o in step.obligations)
     return TheoremCard(
         derivation.title,
         ALL_SIZES,
         derivation.theorem.theory,
-        [*text.facts, *text.conditions],
-        _statement(derivation),
-        derivation.to_html(),
-        text.scope,
-        known,
+        [*text.conditions(record.facts, ()), *derivation.theorem.conditions],
+        _statement(derivation, Html()),
+        derivation.to_html() if steps else f"<p>{escape(derivation.introduction)} {_LONG}</p>",
+        proved_scope(record, text, True, facts=False).replace("conditions above", "conditions below"),
+        "; ".join(f"{count:,} side conditions {method}" for method, count in methods.items()),
     )
 
 
-def _text_view(derivation: Derivation) -> Any:
-    from derive.render.text import Text
+def _statement(derivation: Derivation, notation: Notation) -> str:
+    from derive.render.html import mathml
+    from derive.render.view import free_scope, namer
 
-    return derivation.view(Text())
-
-
-def _statement(derivation: Derivation) -> str:
-    from derive.render.html import Html, mathml
-
-    view = derivation.view(Html())
-    first, *rest = view.rhs
-    return " ".join(mathml(piece, display=True) for piece in (*view.lhs, f"{{}} = {first}", *rest))
+    record = derivation.record
+    n = notation.naming(namer(record, derivation.names))
+    scope = free_scope(record, n)
+    first, *rest = n.chunks(record.rhs, scope)
+    return " ".join(mathml(f, display=True) for f in (*n.chunks(record.lhs, scope), f"{{}} = {first}", *rest))
 
 
 def _history(history: History) -> Any:
@@ -423,6 +432,12 @@ def _settings(run: LenetRun) -> list[tuple[str, str]]:
         ("dtype", DTYPE),
         ("chosen on", "a validation part of the training images"),
     ]
+
+
+def _plan(emitted: Emitted) -> str:
+    from codegen.module import formula
+
+    return "\n".join(formula(stage) for stage in emitted.plan.stages)
 
 
 def _chance(probability: float | None) -> str:

@@ -15,13 +15,18 @@ e window cell, h input cell.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
-from codegen.plan import Matrix, Stage
+from codegen.plan import BATCH, Matrix, Plan, Stage
 from derive.indices import Index, Interval, equal, index, variables
 from derive.layers import Applied, Window
 from derive.terms import Tensor, constant, define, term
+
+CACHE = 1 << 20  # bytes; about what a core's second-level cache holds, and a little more
+FEW, MOST = 8, 64  # images
 
 
 @dataclass(frozen=True)
@@ -226,3 +231,77 @@ def input_gradient(t: Stage, dz: Stage, x: Tensor, w: Windows) -> tuple[Stage, S
 def windows_of(applied: Applied, tile: int, tiles: tuple[Index, ...], suffix: str) -> Windows:
     """The windows of a convolution, for tiles of ``tile`` outputs an axis."""
     return Windows(applied.windows, tile, tiles, suffix)
+
+
+# --- a convolution by itself --------------------------------------------------------------------------------------
+
+
+def single(applied: Applied) -> Windows:
+    """The windows of a convolution that nothing follows: a tile is one output."""
+    return Windows(applied.windows, 1, tuple(w.output for w in applied.windows), "")
+
+
+def cotangent_of(applied: Applied) -> Tensor:
+    """A free tensor G of the shape of the output: the gradients are those of ``Sum G Z``."""
+    return Tensor("G", applied.y.box)
+
+
+def batch_last(g: Tensor, w: Windows) -> Stage:
+    """``Go[n,j,b] = G[b,n,j]``: the cotangent with the batch innermost."""
+    n, *rest = g.box
+    at = variables(0, g.rank)
+    body = term(g.rank, g[(at[-1], *at[:-1])])
+    return Stage(define("Go", [*rest, n], body), "strided", f"n {w.letters('j')} b")
+
+
+def bias_gradient(applied: Applied, w: Windows) -> Stage:
+    """``du[n] = Sum_{b,j} G[b,n,j]``, read where the cotangent lies."""
+    g = cotangent_of(applied)
+    n, b, js = variables(0, 1)[0], variables(1, 1)[0], variables(2, w.axes)
+    body = term(1, g[(b, n, *js)], over=[g.box[0], *g.box[2:]])
+    return Stage(define("du", [g.box[1]], body), "reduce", f"n b {w.letters('j')}")
+
+
+def planned(algorithm: str, applied: Applied, itemsize: int, **results: Result) -> dict[str, Plan]:
+    """A plan for each result, which reads the inputs it needs and works on a fitting block of the batch at a time."""
+    everything = (applied.x, *applied.parameters.values(), cotangent_of(applied))
+    plans = {}
+    for name, result in results.items():
+        read = {t.name for s in result.stages for t in s.body.tensors}
+        inputs = tuple(t for t in everything if t.name in read)
+        parameters = {key: t.name for key, t in applied.parameters.items() if t.name in read}
+        block = block_size((*inputs, *(s.tensor for s in result.stages)), itemsize)
+        output = {name: result.stages[-1].name}
+        plans[name] = Plan(algorithm, inputs, result.stages, output, result.matrices, parameters, block)
+    return plans
+
+
+@dataclass(frozen=True)
+class Result:
+    """The stages of one result, the last of which is the result, and the matrices they lie in."""
+
+    stages: tuple[Stage, ...]
+    matrices: tuple[Matrix, ...] = ()
+
+
+def block_size(tensors: Iterable[Tensor], itemsize: int) -> int:
+    """How many images to work on at a time: as many as keep the largest tensor within ``CACHE`` bytes.
+
+    Rows of a few images are slower to copy than one image after the other.  So it is at least ``FEW``, or a single one
+    where ``FEW`` would need more than twice the cache.
+    """
+    image = itemsize * max(prod(_cells(t)) for t in tensors if _has_batch(t))
+    block = min(MOST, CACHE // max(1, image))
+    if block >= FEW:
+        return block
+    return FEW if FEW * image <= 2 * CACHE else 1
+
+
+def _has_batch(t: Tensor) -> bool:
+    return any(hi - lo == BATCH for lo, hi in t.box)
+
+
+def _cells(t: Tensor) -> list[int]:
+    """The sizes of a tensor that are numbers, for one image."""
+    sizes = [(hi - lo).constant for lo, hi in t.box]
+    return [n for n in sizes if n is not None]

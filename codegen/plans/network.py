@@ -129,7 +129,7 @@ class FlattenGroup(Group):
 
 
 def network(net: Sequential, input_shape: Sequence[Index], *, block: int = BLOCK) -> Plan:
-    """The plan of a network of convolution-sigmoid groups, pooled or not, a flattening, and dense layers, with its loss.
+    """The plan of a network of convolution + sigmoid (+ pooling) groups, a flattening, and dense layers, with its loss.
 
     Raises PlanError for a network of another form; the text says where it stops.
     """

@@ -6,7 +6,8 @@ itself is tested with it.
 """
 
 import hashlib
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -150,9 +151,14 @@ def sgd_step(x, y, params, lr, work=None):
 
 
 @dataclass(frozen=True)
+class Plan:
+    stages: tuple[()] = ()
+
+
+@dataclass(frozen=True)
 class Emitted:
     source: str
-    plan: str = "a plan"
+    plan: Plan = field(default_factory=Plan)
     certificate: None = None
 
     @property
@@ -177,7 +183,8 @@ class Standin:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Standin:
-    """Put the stand-in where `runtime.compile` looks for `codegen`."""
+    """Put the stand-in where `runtime.compile` looks for `codegen`, under a version of its own in the cache."""
     standin = Standin()
-    monkeypatch.setattr(codegen, "emit", standin.emit, raising=False)
+    monkeypatch.setattr(importlib.import_module("runtime.compile"), "_generator", lambda: "the stand-in")
+    monkeypatch.setattr(codegen, "emit", standin.emit)
     return standin

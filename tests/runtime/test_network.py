@@ -231,7 +231,7 @@ def test_a_file_that_holds_something_else_is_refused(network: Network, tmp_path:
     change, words = CHANGES[case]
     path = resaved(network, tmp_path / "n.npz", change)
     with pytest.raises(NetworkError) as refused:
-        Network.load(path)
+        Network.load(path, cache_dir=tmp_path / "cache")
     assert str(refused.value).startswith(f"{path}: ")
     assert words in str(refused.value)
 
@@ -258,6 +258,6 @@ def test_files_that_are_no_networks(network: Network, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     for name in (*files, "absent.npz"):
         with pytest.raises(NetworkError, match=f"{name}: expected a "):
-            Network.load(tmp_path / name)
+            Network.load(tmp_path / name, cache_dir=tmp_path / "cache")
     with pytest.raises(NetworkError, match="expected a readable file"):
-        Network.load(tmp_path)
+        Network.load(tmp_path, cache_dir=tmp_path / "cache")

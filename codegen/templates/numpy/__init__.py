@@ -110,7 +110,9 @@ def _matrix_buffer(plan: Plan, name: str) -> str:
     sides = [_sides(plan, part, split) for part, split in zip(matrix.parts, matrix.rows, strict=True)]
     along = 0 if matrix.stacked == "rows" else 1
     if len({side[1 - along] for side in sides}) != 1:
-        raise PlanError(f"{name}: the parts {matrix.parts} have sides {sides} and cannot be stacked as {matrix.stacked}")
+        raise PlanError(
+            f"{name}: the parts {matrix.parts} have sides {sides} and cannot be stacked as {matrix.stacked}"
+        )
     total = str(sum(int(side[along]) for side in sides))
     shape = (total, sides[0][1]) if along == 0 else (sides[0][0], total)
     return f"self.{name} = np.zeros(({shape[0]}, {shape[1]}), dtype)"

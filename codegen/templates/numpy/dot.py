@@ -25,7 +25,9 @@ def dot(ctx: Context, stage: Stage, *, accumulate: bool) -> list[str]:
         raise PlanError(f"{stage.name}: the axes of the result have to be loops, what is summed over none")
     views = [read_view(ctx.plan, ctx.arrays, read, scope) for read in reads]
     if any(sorted(view.axes) != list(bound) for view in views):
-        raise PlanError(f"{stage.name}: {reads[0].text} and {reads[1].text} do not both have every variable summed over")
+        raise PlanError(
+            f"{stage.name}: {reads[0].text} and {reads[1].text} do not both have every variable summed over"
+        )
     letters = "abcdefgh"[: len(bound)]
     a, b = (view.aligned(bound) for view in views)
     target = target_view(ctx.plan, ctx.arrays, stage, scope).text

@@ -1,0 +1,348 @@
+"""``check``: what can be known about an emitted text without trusting its templates, and the certificate that says it.
+
+Templates are not proved.  What they print is executed exactly: in the integers modulo p = 2^61 - 1, with exp, log and
+tanh as fixed pseudo-random functions, every public function of the text has to give what the stages of its plan give.
+That the stages are the layer is another matter, a theorem for all sizes; its rows come from outside.
+
+How likely is it that a difference is missed?  Let a text apply no more functions than its stages, q of them, to values
+that are rational functions, of degree at most D, of what was drawn and of earlier values of functions.  Two different
+arguments meet by accident with probability at most D/p (Schwartz, Zippel), and there are at most 2 q^2 pairs among
+those of text and stages.  Unless two meet, the values of the functions are independent and uniform, and two different
+outputs agree with probability at most D/p once more: (2 q^2 + 1) D/p in all.  A maximum is no rational function: it is
+fixed by runs in which each of its arguments is the largest in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from math import prod
+from random import Random
+from typing import TypeVar
+
+import numpy as np
+
+from codegen import convolution_data, network_data
+from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
+from codegen.convolution_data import Plans
+from codegen.emit import Emitted, spec
+from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape
+from codegen.field import Element, P, array, drawn, keyed
+from codegen.module import load
+from codegen.plan import Plan, Stage
+from derive.evaluate import Evaluator, Table, Undefined
+from derive.terms import Apply
+
+DEGREE = 1000
+DEFINITIONS = "the definitions of layers and loss in derive.layers"
+EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
+ARITHMETIC = "CPython, and what NumPy does with object arrays"
+HASH = "BLAKE2b as a random function"
+NUMPY = "NumPy and its BLAS, which do with floating-point arrays, up to rounding, what they do with object arrays"
+
+FIELD = (
+    "Exact execution in the integers modulo p = 2^61 - 1 at this shape: every input uniform at random by a seed made "
+    "from the text's hash, every element of every output compared."
+)
+OTHER_BATCHES = (
+    "Other batch sizes and blocks were not run: the text names the batch axis only as a whole axis, which is a reason "
+    "to expect them to agree and no check."
+)
+
+NETWORK_TRIALS = (
+    Trial(3, 2, ("gradients", "sgd_step")),
+    Trial(2, 1, ("loss", "forward")),
+    Trial(1, None, ("forward",)),
+)
+INTEGERS = (3, 2)  # the batch and the block of the runs in small integers
+MISSED = 1e-6
+_T = TypeVar("_T")
+
+
+def check(emitted: Emitted, *, proofs: Iterable[Row] | None = None, run: Run = load) -> Certificate:
+    """Check an emitted text.
+
+    Args:
+        emitted: what ``codegen.emit`` gave.
+        proofs: rows of what is proved; by default one for each theorem that ``emitted`` quotes.
+        run: ``run(source, ratio=...)`` gives the module; ``ratio`` makes its rational constants, None leaves them.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        Refuted: a function of the text does not give what the stages say; names the first stage that is wrong.
+        PlanError: a plan breaks a rule of layout.
+    """
+    rows = proof_rows(emitted) if proofs is None else tuple(proofs)
+    subject = f"{spec(emitted.layer)} for the input {emitted.input_shape}, {emitted.algorithm}, {emitted.dtype}"
+    if "network" in emitted.plans:
+        return check_network(emitted.source, emitted.plans["network"], subject=subject, proofs=rows, run=run)
+    return check_convolution(
+        emitted.source, emitted.plans, dtype=emitted.dtype, subject=subject, proofs=rows, run=run
+    )  # fmt: skip
+
+
+def check_network(
+    source: str,
+    plan: Plan,
+    *,
+    subject: str = "a network",
+    proofs: Iterable[Row] = (),
+    run: Run = load,
+    trials: Sequence[Trial] = NETWORK_TRIALS,
+) -> Certificate:
+    """Execute a network's text exactly against its own stages.
+
+    Args:
+        source: the text of the module.
+        plan: the plan it was printed from, every size a number but the batch.
+        subject: what the certificate calls it.
+        proofs: rows of what is proved about the plan.
+        run: ``run(source, ratio=...)`` gives the module; ``ratio`` makes its rational constants.
+        trials: batch sizes, blocks and calls.
+
+    Returns:
+        The certificate: the rows of ``proofs``, then those of what was executed.
+
+    Raises:
+        Refuted: a function of the text does not give what the stages say; names the first stage that is wrong.
+        PlanError: the plan breaks a rule of layout.
+    """
+    plan.check()
+    kind = keyed(int(digest(source)[:12], 16))
+    text = Text(source, run, kind.ratio)
+    for k, trial in enumerate(trials):
+        draw = partial(network_data.draw, plan, kind, trial.batch)
+        lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
+    classes = lucky(partial(_each_class_wins, text, plan, kind), f"{digest(source)} maximum")
+    rows = [_executed_network(plan, trials), _maximum(classes), _arrays(trials)]
+    return certificate(subject, source, [*proofs, *rows])
+
+
+def check_convolution(
+    source: str,
+    plans: Plans,
+    *,
+    dtype: str,
+    subject: str = "a convolution",
+    proofs: Iterable[Row] = (),
+    run: Run = load,
+) -> Certificate:
+    """Execute the text of a convolution exactly against its own stages, and on small integers in its own dtype.
+
+    Args:
+        source: the text of the module.
+        plans: the plans of ``forward``, ``input_gradient``, ``weight_gradient`` and, with a bias, ``bias_gradient``.
+        dtype: "float32" or "float64".
+        subject: what the certificate calls it.
+        proofs: rows of what is proved about the plans.
+        run: ``run(source, ratio=...)`` gives the module; ``ratio`` makes its rational constants, None leaves them.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        Refuted: a function of the text does not give what the stages say; names the first stage that is wrong.
+        PlanError: a plan breaks a rule of layout.
+    """
+    for plan in plans.values():
+        plan.check()
+    kind = keyed(int(digest(source)[:12], 16))
+    text = Text(source, run, kind.ratio)
+    trials = convolution_trials(plans)
+    for k, trial in enumerate(trials):
+        draw = partial(convolution_data.draw, plans, kind, trial.batch)
+        lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
+    bound = convolution_data.largest(plans, dtype, INTEGERS[0])
+    times = _times(bound)
+    for k in range(times):
+        _small_integers(Text(source, run), plans, dtype, bound, f"{digest(source)} integers {k}")
+    rows = [_executed_convolution(trials), _integers(plans, dtype, bound, times), _arrays(trials)]
+    return certificate(subject, source, [*proofs, *rows])
+
+
+def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
+    """Every result twice on one workspace with uneven blocks, without a workspace, and all gradients at once."""
+    alone = [trial for name in plans for trial in (Trial(3, 2, (name, name)), Trial(1, None, (name,)))]
+    return (*alone, Trial(2, 1, ("backward",)), Trial(1, None, ("backward",)))
+
+
+def _run_trial(text: Text, trial: Trial, draw: Callable[[Random], Data], seed: str) -> None:
+    run_calls(text, trial, [draw(Random(f"{seed} call {k}")) for k in range(len(trial.calls))])
+
+
+def _small_integers(text: Text, plans: Plans, dtype: str, bound: int, seed: str) -> None:
+    """Every result once from integers that the dtype adds and multiplies without rounding."""
+    if bound < 1:
+        return
+    batch, block = INTEGERS
+    for name in plans:
+        data = convolution_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} {name}"))
+        run_calls(text, Trial(batch, block, (name,)), [data])
+
+
+def _times(bound: int) -> int:
+    """How many trials bring the chance of missing a wrong bilinear form below ``MISSED``."""
+    if bound < 1:
+        return 0
+    times = 1
+    while (2 / (2 * bound + 1)) ** times > MISSED:
+        times += 1
+    return times
+
+
+def lucky(attempt: Callable[[str], _T], seed: str, tries: int = 10) -> _T:
+    """Try with seeds made from this one until no draw asks for the reciprocal of 0, which is rare and no fault."""
+    for k in range(tries - 1):
+        try:
+            return attempt(f"{seed} {k}")
+        except Undefined:
+            continue
+    return attempt(f"{seed} {tries - 1}")
+
+
+def _each_class_wins(text: Text, plan: Plan, kind: type[Element], seed: str) -> int:
+    """The loss from the logits on, with each class the largest logit, and the label, in turn; how many classes.
+
+    The logits are put where the forward pass leaves them, so the pass itself is not repeated for every class.
+    """
+    rng = Random(seed)
+    module = text.module()
+    logits, loss = (plan.by_name[plan.outputs[name]].tensor for name in ("forward", "loss"))
+    parameters = network_data.draw(plan, kind, 1, rng).parameters
+    classes = shape(logits, 1)[0]
+    work = module.Workspace(1, object, block=1)
+    ((_, _, block),) = work.blocks
+    for winner in range(classes):
+        values = _with_largest(rng, kind, classes, winner)
+        hits = Table(((0, 1), (0, classes)), [int(c == winner) for c in range(classes)])
+        tables = {logits.name: Table(((0, classes), (0, 1)), values), "T": hits}
+        wanted = Evaluator({"N": 1}, tables, kind.numbers).table(loss).values[0]
+        module._prologue(work, parameters)  # noqa: SLF001 - the parts of a network's module are this package's own
+        getattr(block, logits.name)[...] = array(kind, values, (classes, 1))
+        module._loss(work, block, module._targets(np.array([winner]), work))  # noqa: SLF001
+        module._finish_loss(work)  # noqa: SLF001
+        found = getattr(work, loss.name)[()]
+        if found != wanted:
+            where = f"the loss of one image whose largest logit is that of class {winner}"
+            raise Refuted(Finding(f"{where} is {found}, by the stages {wanted}", "loss", "loss"))
+    return classes
+
+
+def _with_largest(rng: Random, kind: type[Element], size: int, place: int) -> list[int]:
+    """Random numbers of which the one at that place is the largest."""
+    values = drawn(rng, size)
+    top = max(range(size), key=lambda k: kind.numbers.key(values[k]))
+    values[top], values[place] = values[place], values[top]
+    return values
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
+    """A row for each theorem that an emitted text quotes, and one that says so where there is none."""
+    if not emitted.theorems:
+        statement = "That the stages compute the layer is not proved: no theorem that comes with this version says it."
+        return (Row(statement, "not proved", "None.", None, ()),)
+    return tuple(
+        Row(
+            f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
+            ALL_SIZES,
+            f"Theorem with the SHA-256 {digest}, proved beforehand; its statement was made anew for this plan and has "
+            "that digest. The derivation is committed in codegen/plans/proofs.",
+            0.0,
+            (DEFINITIONS, "derive.kernel and the polynomial arithmetic of derive.indices", "Z3", "CPython"),
+        )
+        for result, digest in emitted.theorems.items()
+    )
+
+
+def applications(plan: Plan, batch: int) -> int:
+    """How often the stages apply exp, log, tanh or sigmoid, for a batch of this size."""
+    return sum(_applied(s) * prod(shape(s.tensor, batch)) for s in plan.stages)
+
+
+def _applied(stage: Stage) -> int:
+    factors = [f for m in stage.body.monomials for f in m.factors]
+    return sum(isinstance(f, Apply) and f.function not in {"recip", "relu", "step"} for f in factors)
+
+
+def survival(applied: int) -> float:
+    """The bound on the chance that a difference survives a trial; see the head of this file."""
+    return (2 * applied**2 + 1) * DEGREE / P
+
+
+def _executed_network(plan: Plan, trials: Sequence[Trial]) -> Row:
+    most = max(applications(plan, trial.batch) for trial in trials)
+    listed = "; ".join(trial.text() for trial in trials)
+    return Row(
+        "The printed text computes its stages: forward, loss, every gradient and the step of SGD are, number for "
+        "number, what the expressions of the plan give, also on a workspace that other data went through before.",
+        cases(sum(len(trial.calls) for trial in trials)),
+        f"{FIELD} Run: {listed}. {OTHER_BATCHES} The bound is (2 q^2 + 1) D/p, for a text that applies at most "
+        f"q = {most} functions in a call, to values of degree at most D = {DEGREE}.",
+        survival(most),
+        (EVALUATOR, ARITHMETIC, HASH, NUMPY),
+    )
+
+
+def _executed_convolution(trials: Sequence[Trial]) -> Row:
+    listed = "; ".join(trial.text() for trial in trials)
+    return Row(
+        "The printed text computes its stages: the output and every gradient are, number for number, what the "
+        "expressions of the plans give, also on a workspace that other data went through before.",
+        cases(sum(len(trial.calls) for trial in trials)),
+        f"{FIELD} Run: {listed}. {OTHER_BATCHES} The bound is D/p, for a text that computes polynomials of degree at "
+        f"most D = {DEGREE}.",
+        DEGREE / P,
+        (EVALUATOR, ARITHMETIC, NUMPY),
+    )
+
+
+def _integers(plans: Plans, dtype: str, bound: int, times: int) -> Row:
+    batch, block = INTEGERS
+    digits = convolution_data.DIGITS[dtype]
+    terms = convolution_data.products(plans, batch)
+    if not times:
+        return Row(
+            f"In {dtype} sums of {terms} products round even where all numbers are 1 or -1, so this was not run.",
+            cases(0), "None.", None, (),
+        )  # fmt: skip
+    return Row(
+        f"In {dtype}, with NumPy and BLAS as they are here, output and gradients are exact where no rounding occurs.",
+        cases(times * len(plans)),
+        f"Integers uniform from -{bound} to {bound}, so that {terms} products, as many as a sum can have, stay below "
+        f"2^{digits}; batch {batch}, blocks of {block}; {times} runs of each of {', '.join(plans)}, every element "
+        "compared with the stages in integers. A wrong bilinear form passes a run with probability at most 2/(2B+1).",
+        (2 / (2 * bound + 1)) ** times,
+        (EVALUATOR, "CPython, and NumPy and BLAS of this machine at other sizes and batches than those run"),
+    )
+
+
+def _maximum(classes: int) -> Row:
+    return Row(
+        "The loss takes its maximum over every class.",
+        cases(classes, classes),
+        "Exact execution from the logits on, for one image, each class the largest logit and the label in turn: a "
+        "maximum of reads is fixed by these runs.",
+        survival(2 * classes),
+        (EVALUATOR, ARITHMETIC, HASH),
+    )
+
+
+def _arrays(trials: Sequence[Trial]) -> Row:
+    steps = any("sgd_step" in trial.calls for trial in trials)
+    exception = ", but for the parameters in a step of SGD" if steps else ""
+    return Row(
+        "Results are arrays of their own: none shares memory with the workspace or an argument, and no argument is "
+        f"written{exception}.",
+        cases(sum(len(trial.calls) for trial in trials)),
+        "Addresses of every result, buffer and argument compared after each call of the runs modulo p.",
+        None,
+        (ARITHMETIC,),
+    )
+
+
+__all__ = ["Certificate", "Finding", "Refuted", "Row", "Trial", "check", "check_convolution", "check_network"]

@@ -1,0 +1,134 @@
+"""What the text of a convolution is executed on: elements of a prime field, or small integers in a real dtype.
+
+Forward, input_gradient, weight_gradient and bias_gradient have a plan each; what ``backward`` gives are the three
+gradients.  Every result is bilinear, so integers of at most B with K B^2 below the dtype's precision, K the number of
+products in a sum, are multiplied and added without rounding, in any order: BLAS has to give the very integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt, prod
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codegen.execution import Arrays, Data, Expected, Trial, batch_first, shape, stage_values
+from codegen.field import Element, array, drawn
+from codegen.plan import Plan
+from derive.evaluate import RATIONALS, Evaluator, Numbers, Table
+from derive.terms import Tensor
+
+Plans = Mapping[str, Plan]
+BATCHED = {"X": "input", "G": "grad_output"}
+RESULTS = {"input_gradient": "input", "weight_gradient": "weight", "bias_gradient": "bias"}
+DIGITS = {"float32": 24, "float64": 53}
+
+
+@dataclass
+class ConvolutionData(Data):
+    """One set of data; ``values`` has, for each plan, those of its stages."""
+
+    plans: Plans
+    arrays: dict[str, npt.NDArray[Any]]
+    values: Mapping[str, Evaluator]
+    dtype: str = "object"
+
+    @property
+    def arguments(self) -> Arrays:
+        """Every array that is passed in, by name."""
+        return self.arrays
+
+    def expected(self, function: str) -> dict[str, Expected]:
+        """A result, with its batch first; of ``backward`` all that there are."""
+        if function == "backward":
+            return {name: e for part in RESULTS if part in self.plans for name, e in self.expected(part).items()}
+        plan = self.plans[function]
+        found = stage_values(plan, plan.outputs[function], self.values[function])
+        batched = function in {"forward", "input_gradient"}
+        return {RESULTS.get(function, "output"): batch_first(found) if batched else found}
+
+    def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
+        """See ``Data``."""
+        a = self.arrays
+        match function:
+            case "forward":
+                return {"output": module.forward(a["input"], a["weight"], a.get("bias"), work)}
+            case "input_gradient":
+                return {"input": module.input_gradient(a["grad_output"], a["weight"], a["input"].shape, work)}
+            case "weight_gradient":
+                return {"weight": module.weight_gradient(a["grad_output"], a["input"], work)}
+            case "bias_gradient":
+                return {"bias": module.bias_gradient(a["grad_output"], work)}
+            case _:
+                given = module.backward(a["grad_output"], a["input"], a["weight"], work)
+                return dict(zip(("input", "weight", "bias"), given, strict=True))
+
+    def workspace(self, module: ModuleType, function: str, trial: Trial) -> Any:
+        """See ``Data``; ``backward`` has one for each of its functions."""
+        if trial.block is None:
+            return None
+        if function == "backward":
+            return tuple(self.workspace(module, part, trial) for part in RESULTS if part in self.plans)
+        kind = getattr(module, "".join(word.capitalize() for word in function.split("_")))
+        return kind(trial.batch, self.dtype, block=trial.block)
+
+    def origin(self, function: str) -> tuple[Plan, Evaluator] | None:
+        """See ``Data``; ``backward`` has no plan of its own."""
+        return (self.plans[function], self.values[function]) if function in self.plans else None
+
+
+def inputs(plans: Plans) -> dict[str, Tensor]:
+    """The arrays that the functions take, by public name, and the tensors that stand for them in plans."""
+    found: dict[str, Tensor] = {}
+    for plan in plans.values():
+        public = {**BATCHED, **{name: key for key, name in plan.parameters.items()}}
+        found.update({public[t.name]: t for t in plan.inputs})
+    return {key: found[key] for key in ("input", "weight", "bias", "grad_output") if key in found}
+
+
+def draw(plans: Plans, kind: type[Element], batch: int, rng: Random) -> ConvolutionData:
+    """Elements of a field, uniform and independent."""
+    tensors = inputs(plans)
+    numbers = {key: drawn(rng, prod(shape(t, batch))) for key, t in tensors.items()}
+    arrays = {key: array(kind, numbers[key], shape(t, batch)) for key, t in tensors.items()}
+    return ConvolutionData(plans, dict(arrays), _values(plans, numbers, batch, kind.numbers))
+
+
+def draw_integers(plans: Plans, dtype: str, bound: int, batch: int, rng: Random) -> ConvolutionData:
+    """Integers from -bound to bound, in a floating-point dtype."""
+    tensors = inputs(plans)
+    numbers = {key: [rng.randint(-bound, bound) for _ in range(prod(shape(t, batch)))] for key, t in tensors.items()}
+    arrays = {key: np.array(numbers[key], dtype).reshape(shape(t, batch)) for key, t in tensors.items()}
+    return ConvolutionData(plans, arrays, _values(plans, numbers, batch, RATIONALS), dtype)
+
+
+def _values(plans: Plans, numbers: Mapping[str, list[int]], batch: int, kind: Numbers) -> dict[str, Evaluator]:
+    tensors = inputs(plans)
+    spans = {key: tuple((0, n) for n in shape(t, batch)) for key, t in tensors.items()}
+    tables = {t.name: Table(spans[key], list(numbers[key])) for key, t in tensors.items()}
+    return {
+        name: Evaluator({"N": batch}, {t.name: tables[t.name] for t in plan.inputs}, kind)
+        for name, plan in plans.items()
+    }
+
+
+def products(plans: Plans, batch: int) -> int:
+    """A bound on the number of products, and of plain terms, in any sum that makes a result.
+
+    An output sums over a kernel and has the bias; a cell of the input is in no more windows than a kernel has cells,
+    for each output channel; a number of the kernel's gradient, or of the bias's, sums over all outputs of a channel.
+    """
+    sizes = {key: shape(t, batch) for key, t in inputs(plans).items()}
+    out, into, *kernel = sizes["weight"]
+    images, _, *positions = sizes["grad_output"]
+    return max(into * prod(kernel) + 1, out * prod(kernel), images * prod(positions))
+
+
+def largest(plans: Plans, dtype: str, batch: int) -> int:
+    """The largest B for which no sum of products of integers up to B leaves the integers that the dtype holds."""
+    return min(1 << 20, isqrt(((1 << DIGITS[dtype]) - 1) // products(plans, batch)))

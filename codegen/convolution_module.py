@@ -1,0 +1,159 @@
+"""The emitted file of a convolution by itself: four functions, each with a workspace of its own, and ``backward``.
+
+Every result has a small plan, so a call makes only the buffers that it needs.  A function's text is its stages by
+phase: first what depends on parameters only, then what is done for each block of the batch, at whose end the result is
+put with its batch first; a gradient by a parameter is what was summed over the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from codegen.module import BATCHED, _template, chosen, constants, context, printed, sums
+from codegen.plan import Plan, Stage, number
+from codegen.templates.numpy import buffers
+from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.views import Scope, stored_view
+from derive.indices import Interval, variables
+from derive.layers import Applied
+
+AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
+BLOCKS = {"X": "input", "G": "grad_output"}
+ARGUMENTS = {
+    "forward": ("input", "weight", "bias"),
+    "input_gradient": ("grad_output", "weight"),
+    "weight_gradient": ("grad_output", "input"),
+    "bias_gradient": ("grad_output",),
+}
+SIGNATURES = {
+    "forward": "input, weight, bias=None",
+    "input_gradient": "grad_output, weight, input_shape",
+    "weight_gradient": "grad_output, input",
+    "bias_gradient": "grad_output",
+}
+DOCS = {
+    "forward": "The output: the cross-correlation of the input with the weight{bias}, shape {output}.",
+    "input_gradient": "The gradient of ``Sum grad_output * output`` by the input, shape {input}.",
+    "weight_gradient": "The gradient of ``Sum grad_output * output`` by the weight, shape {weight}.",
+    "bias_gradient": "The gradient of ``Sum grad_output * output`` by the bias, shape {bias}.",
+}
+NO_BIAS = (
+    "if bias is not None:",
+    '    raise ValueError("bias is given; it has to be None, since this layer has none")',
+)
+INPUT_SHAPE = (
+    'if tuple(input_shape) != (len(grad_output), *SHAPES["input"]):',
+    '    needed = (len(grad_output), *SHAPES["input"])',
+    '    raise ValueError(f"input_shape is {tuple(input_shape)}; {needed} is needed for this grad_output")',
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of the module and its workspace, as the pieces of text that the template puts together."""
+
+    name: str
+    arguments: str
+    doc: str
+    checked: str
+    before: tuple[str, ...]
+    lines: tuple[str, ...]
+    after: tuple[str, ...]
+    workspace: str
+    block: int
+    buffers: tuple[str, ...]
+    block_buffers: tuple[str, ...]
+    constants: tuple[tuple[str, int, int], ...]
+
+
+def convolution_source(
+    applied: Applied, plans: Mapping[str, Plan], title: str, provenance: str, *, dtype: str = "float32"
+) -> str:
+    """The text of the module of a convolution, from the plans of its results.
+
+    ``applied`` has numbers for all sizes but the batch; ``title`` and ``provenance`` are quoted at the head of the
+    module; ``dtype`` is the one that a workspace has unless told otherwise.  Raises PlanError for a plan that breaks a
+    rule of layout or that no template can print.
+    """
+    functions = [_function(name, plan.check(), applied) for name, plan in plans.items()]
+    shapes = {
+        "input": _sizes(applied.x.box[1:]),
+        "grad_output": _sizes(applied.y.box[1:]),
+        **{key: _sizes(t.box) for key, t in applied.parameters.items()},
+    }
+    return _template("convolution").render(
+        title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
+        shapes=shapes, dtype=dtype, functions=functions, rational=any(f.constants for f in functions),
+    )  # fmt: skip
+
+
+def _function(name: str, plan: Plan, applied: Applied) -> Function:
+    ctx = context(
+        plan, {**{block: block for block in BLOCKS}, **{t.name: key for key, t in applied.parameters.items()}}
+    )
+    every = set(plan.by_name)
+    output = plan.by_name[plan.outputs[name]]
+    batched = plan.phases[output.name] == "block"
+    before = [*printed(ctx, chosen(plan, every, ["prologue"])), *(_zeroed(text) for text in sums(plan))]
+    lines = [_slices(plan), *printed(ctx, chosen(plan, every, BATCHED))]
+    after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
+    if batched:
+        before.append(f"result = np.empty({_result_shape(name)}, w.dtype)")
+        lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
+    made = buffers(ctx, plan)
+    checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
+    return Function(
+        name, SIGNATURES[name], _doc(name, applied), ", ".join(f"{key}={key}" for key in checked),
+        (*_conditions(name, applied), *before), tuple(lines),
+        (*after, "return result" if batched else f"return w.{output.name}.copy()"),
+        "".join(word.capitalize() for word in name.split("_")), plan.block,
+        tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
+    )  # fmt: skip
+
+
+def _zeroed(text: str) -> str:
+    return f"{text.replace('self.', 'w.', 1)}.fill(0)"
+
+
+def _slices(plan: Plan) -> str:
+    """The blocks of the inputs that have a batch."""
+    read = [t.name for t in plan.inputs if t.name in BLOCKS]
+    return f"{', '.join(read)} = {', '.join(f'{BLOCKS[name]}[low:high]' for name in read)}"
+
+
+def _result_shape(name: str) -> str:
+    own, leader = ("grad_output", "input") if name == "forward" else ("input", "grad_output")
+    return f'(len({leader}), *SHAPES["{own}"])'
+
+
+def _batch_first(ctx: Context, stage: Stage) -> str:
+    """A stage without its margins, its last axis, the batch, put first."""
+    rank = stage.tensor.rank
+    scope = Scope(stage.names[:rank], stage.tensor.box, frozenset())
+    view = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, variables(0, rank), scope)
+    return view.aligned((rank - 1, *range(rank - 1)))
+
+
+def _conditions(name: str, applied: Applied) -> tuple[str, ...]:
+    """What is checked besides the arrays."""
+    if name == "forward" and "bias" not in applied.parameters:
+        return NO_BIAS
+    return INPUT_SHAPE if name == "input_gradient" else ()
+
+
+def _doc(name: str, applied: Applied) -> str:
+    parameters = {key: str(_sizes(t.box)) for key, t in applied.parameters.items()}
+    if name == "forward":
+        parameters["bias"] = " plus the bias" if "bias" in parameters else ""
+    output, inputs = (_batch_shape(t.box) for t in (applied.y, applied.x))
+    return DOCS[name].format(output=output, input=inputs, **parameters)
+
+
+def _batch_shape(box: Iterable[Interval]) -> str:
+    _, *rest = box
+    return str(("batch", *_sizes(rest))).replace("'", "")
+
+
+def _sizes(box: Iterable[Interval]) -> tuple[int, ...]:
+    return tuple(number(hi - lo) for lo, hi in box)
