@@ -57,7 +57,7 @@ class Certificate:
 
     def to_text(self) -> str:
         """The certificate for a reader."""
-        lines = [f"Certificate of {self.subject}", f"sha256 {self.sha256}"]
+        lines = [*_wrapped("Certificate of ", self.subject), f"sha256 {self.sha256}"]
         for number, row in enumerate(self.rows, 1):
             lines += ["", *_wrapped(f"{number}. ", row.statement)]
             lines += _wrapped("   scope:   ", row.scope)

@@ -131,10 +131,8 @@ class Text:
 def run_calls(text: Text, trial: Trial, given: Sequence[Data]) -> None:
     """Run a trial on these data; raises Refuted at the first difference, Undefined where the data are unlucky."""
     wanted = [data.expected(function) for function, data in zip(trial.calls, given, strict=True)]
-    module = text.module()
-    work = None
+    module, work = _begun(text, trial, given[0])
     for k, (function, data) in enumerate(zip(trial.calls, given, strict=True)):
-        work = data.workspace(module, function, trial) if k == 0 else work
         before = {name: a.copy() for name, a in data.arguments.items()}
         where = f"{function}, call {k + 1} of the trial [{trial.text()}]"
         try:
@@ -147,6 +145,17 @@ def run_calls(text: Text, trial: Trial, given: Sequence[Data]) -> None:
         if wrong is not None:
             raise Refuted(_blame(text, trial, given[: k + 1], wrong, before, where))
         _check_arrays(data, function, before, found, work, where)
+
+
+def _begun(text: Text, trial: Trial, data: Data) -> tuple[ModuleType, Any]:
+    """The module and a workspace of it."""
+    module = None
+    try:
+        module = text.module()
+        return module, data.workspace(module, trial.calls[0], trial)
+    except Exception as error:  # whatever a wrong text may do is a finding
+        where = f"{trial.calls[0]}, before the first call of the trial [{trial.text()}]"
+        raise Refuted(_crash(text, data, trial.calls[0], error, module, where)) from error
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Expected]) -> tuple[str, tuple[int, ...], str] | None:
@@ -202,8 +211,8 @@ def _buffers(owner: Any, prefix: str = "work") -> Iterator[tuple[str, npt.NDArra
 # --- saying what is wrong -----------------------------------------------------------------------------------------
 
 
-def _crash(text: Text, data: Data, function: str, error: Exception, module: ModuleType, where: str) -> Finding:
-    line = failing_line(error, module)
+def _crash(text: Text, data: Data, function: str, error: Exception, module: ModuleType | None, where: str) -> Finding:
+    line = None if module is None else failing_line(error, module)
     origin = data.origin(function)
     message = f"{where}: {type(error).__name__}: {error}"
     if line is None:

@@ -39,17 +39,25 @@ class Recorder:
 def traced(source: str, arrays: dict[str, str]) -> str:
     """The text with a call of the hook after each stage; ``arrays`` says how each stage is reached in it."""
     lines: list[str] = []
-    last: tuple[str, str] | None = None
+    open_stage: tuple[str, str] | None = None
     for line in source.splitlines():
         found = _DEFINITION.match(line)
-        begins = found is not None and found.group(2) in arrays
-        if last and (begins or (line.strip() and not line.startswith(last[0]))):
-            lines.append(f"{last[0]}{HOOK}({last[1]!r}, {arrays[last[1]]})")
-            last = None
-        if found is not None and begins:
-            last = found.group(1), found.group(2)
+        begins = found if found is not None and found.group(2) in arrays else None
+        if open_stage and (begins or (line.strip() and not line.startswith(open_stage[0]))):
+            indent, name = open_stage
+            lines.insert(_end(lines, indent, begins), f"{indent}{HOOK}({name!r}, {arrays[name]})")
+            open_stage = None
+        if begins:
+            open_stage = begins.group(1), begins.group(2)
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _end(lines: list[str], indent: str, begins: re.Match[str] | None) -> int:
+    """Where a stage ends: before a loop over blocks, where the next stage stands inside of one."""
+    if begins is None or len(begins.group(1)) <= len(indent):
+        return len(lines)
+    return max(k for k, line in enumerate(lines) if len(line) - len(line.lstrip()) == len(indent))
 
 
 def stage_at(source: str, line: int, names: Iterable[str]) -> str | None:

@@ -238,6 +238,7 @@ def _extend(
 
 def place(theorem: Theorem, where: Where) -> Place:
     """What stands at ``where`` on the right side, and what is known there."""
+    _contents(theorem)
     found: list[Place] = []
 
     def look(at: Place) -> Expr:
@@ -250,6 +251,7 @@ def place(theorem: Theorem, where: Where) -> Place:
 
 def rewrite(theorem: Theorem, where: Where, rule: Rule) -> Theorem:
     """Replace the monomial at ``where`` by what the rule says it is equal to."""
+    _contents(theorem)
     if type(rule) not in RULES:
         raise Refused(f"rule={rule!r}: only the rules of derive.rules are applied")
     ledger = Ledger()
@@ -301,7 +303,7 @@ def use(theorem: Theorem, where: Where, equation: Theorem, at: Sequence[Index]) 
     left side reads, the result carries the intervals as guards: outside them the left side is zero.  Inside a
     derivative by a *defined* tensor that tensor counts as free, so an equation that speaks of it is refused.
     """
-    _contents(equation)
+    _contents(theorem), _contents(equation)
     ledger = Ledger()
     spoken_of = {t for side in (equation.lhs, equation.rhs) for t in side.tensors}
 

@@ -18,56 +18,80 @@ from derive.obligations import Refused
 from derive.terms import Apply, Expr, Factor, Monomial, Substitution, expression
 
 
+Step = tuple[Where, tuple[int, ...]]
+
+
 def match(theorem: Theorem, target: Expr) -> Theorem:
     """The theorem with ``target`` as its right side, reached by reordering sums.  Raises Refused where none fits."""
     for _ in range(200):
         if theorem.rhs == target:
             return theorem
-        step = _next(theorem.rhs, target, ())
-        if step is None:
+        steps, _ = _steps(theorem.rhs, target, ())
+        if not steps:
             break
-        theorem = tactics.reorder(theorem, *step)
+        # One step moves what the others speak of, so they are looked for again.
+        theorem = tactics.reorder(theorem, *steps[0])
     raise Refused(_difference(theorem.rhs, target))
 
 
-def _next(e: Expr, target: Expr, prefix: Where) -> tuple[Where, tuple[int, ...]] | None:
-    """The first reordering that makes one more monomial (or a sum inside one) agree with the target."""
+def _steps(e: Expr, target: Expr, prefix: Where) -> tuple[list[Step], bool]:
+    """Reorderings that make monomials agree with some of the target, and whether then all of them do."""
     there = set(target.monomials)
     missing = [m for m in target.monomials if m not in set(e.monomials)]
+    steps: list[Step] = []
+    complete = True
     for k, m in enumerate(e.monomials):
         if m in there:
             continue
-        for wanted in missing:
-            found = _reordering(e.depth, m, wanted, (*prefix, k))
-            if found is not None:
-                return found
-    return None
+        plans = ((wanted, _arrangement(e.depth, m, wanted, (*prefix, k))) for wanted in missing)
+        wanted, found = next(((w, plan) for w, plan in plans if plan is not None), (None, None))
+        if wanted is None or found is None:
+            complete = False
+            continue
+        missing.remove(wanted)
+        steps += found
+    return steps, complete and not missing
 
 
-def _reordering(depth: int, m: Monomial, wanted: Monomial, where: Where) -> tuple[Where, tuple[int, ...]] | None:
+def _arrangement(depth: int, m: Monomial, wanted: Monomial, where: Where) -> list[Step] | None:
+    """The reorderings, outermost first, that turn one monomial into another; None where there are none.
+
+    An order of the outer sum counts only if the functions in it can be brought to agree too.
+    """
     if m.coefficient != wanted.coefficient or len(m.factors) != len(wanted.factors):
         return None
-    identity = tuple(range(len(m.binders)))
+    shape = _shape(depth, wanted)
     for order in _orders(m.binders, wanted.binders):
-        moved = _reordered(depth, m, order)
-        if order != identity and _shape(depth, moved) == _shape(depth, wanted):
-            return where, order
-        if order == identity and _shape(depth, m) == _shape(depth, wanted):
-            return _inside(m, wanted, where)
+        same = order == tuple(range(len(order)))
+        moved = m if same else _reordered(depth, m, order)
+        if _shape(depth, moved) == shape:
+            inner = _inside(moved, wanted, where)
+            if inner is not None:
+                return inner if same else [(where, order), *inner]
     return None
 
 
-def _inside(m: Monomial, wanted: Monomial, where: Where) -> tuple[Where, tuple[int, ...]] | None:
-    """A reordering inside a function, in factors of one kind that stand in the same place."""
+def _inside(m: Monomial, wanted: Monomial, where: Where) -> list[Step] | None:
+    """Reorderings inside functions that turn each into another one of the wanted; None where one has no partner."""
+    left = list(wanted.factors)
+    open_: list[tuple[int, Apply]] = []
     for j, f in enumerate(m.factors):
-        if not isinstance(f, Apply) or f in wanted.factors:
-            continue
-        for other in wanted.factors:
+        if f in left:
+            left.remove(f)
+        elif isinstance(f, Apply):
+            open_.append((j, f))
+    steps: list[Step] = []
+    for j, f in open_:
+        for other in left:
             if isinstance(other, Apply) and other.function == f.function:
-                found = _next(f.argument, other.argument, (*where, j))
-                if found is not None:
-                    return found
-    return None
+                found, complete = _steps(f.argument, other.argument, (*where, j))
+                if complete:
+                    left.remove(other)
+                    steps += found
+                    break
+        else:
+            return None
+    return steps
 
 
 def _orders(binders: tuple[Interval, ...], wanted: tuple[Interval, ...]) -> Iterator[tuple[int, ...]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from derive.indices import Guard
-from derive.solver import Answer, Question, ask, question
+from derive.solver import Answer, Question, ask, ask_near, question
 
 
 class Refused(ValueError):
@@ -33,18 +33,21 @@ class Ledger:
     conditions: list[str] = field(default_factory=list)
 
     def holds(self, hypotheses: Sequence[Guard], goal: Guard) -> bool:
-        """Whether the goal is proved; recorded only when it is."""
+        """Whether the goal is proved without a long search; recorded only when it is."""
         q = question(hypotheses, goal)
-        answer = ask(q)
-        if answer.status == "proved":
-            self.obligations.append(Obligation(q, answer))
-        return answer.status == "proved"
+        return self._record(q, ask_near(q))
 
     def require(self, hypotheses: Sequence[Guard], goals: Iterable[Guard], why: str) -> None:
         """Prove every goal or refuse with the goal, and the numbers that make it false where there are some."""
         for goal in goals:
-            if not self.holds(hypotheses, goal):
-                answer = ask(question(hypotheses, goal))
+            q = question(hypotheses, goal)
+            answer = ask(q)
+            if not self._record(q, answer):
                 model = ", ".join(f"{name}={value}" for name, value in answer.model)
                 found = f"false at {model}" if answer.status == "refuted" else answer.method
                 raise Refused(f"{why}: {goal.text} is not proved ({found})")
+
+    def _record(self, q: Question, answer: Answer) -> bool:
+        if answer.status == "proved":
+            self.obligations.append(Obligation(q, answer))
+        return answer.status == "proved"

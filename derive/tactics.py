@@ -13,7 +13,7 @@ from derive import kernel
 from derive.indices import Atom, Guard, Index, NonNegative, Var, Zero, index, var
 from derive.kernel import Theorem, Where
 from derive.rules import Contract, Differentiate, Place, Reguard, Reindex, Unfold
-from derive.solver import ask, question
+from derive.solver import ask, ask_near, question
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, ranges
 
 
@@ -200,7 +200,7 @@ def needed_guards(at: Place) -> tuple[Guard, ...]:
     known = at.hypotheses + ranges(at.monomial.binders, at.depth) + at.boxes()
     for guard in sorted(kept, key=lambda g: (isinstance(g, NonNegative), len(g.text)), reverse=True):
         others = [g for g in kept if g != guard]
-        if ask(question([*known, *others], guard), 2_000_000).status == "proved":
+        if ask_near(question([*known, *others], guard), 2_000_000).status == "proved":
             kept = others
     return tuple(kept)
 

@@ -62,7 +62,7 @@ def reported(command: Command) -> Command:
             command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader went away: click ends quietly
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
             status = _status(error)
             if status is None:
                 raise

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.metadata
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -57,10 +58,8 @@ class LenetRun:
         network: the layers.
         derivations: the theorems about layers, with their steps.
         plan_derivations: the theorems about the plan, whose steps unfold the whole network.
-        emitted, certificate: the text, and what is known about it and how.
         trained, history: the network with its parameters, and how it came to them.
-        confusion: counts on the held-out images, true label by predicted label.
-        phases: name, seconds and result of the phases that ended.
+        confusion, predictions: of the held-out images; true labels are the rows.
     """
 
     settings: Settings
@@ -88,11 +87,7 @@ class LenetRun:
 def prepare(
     settings: Settings, *, data: PathLike | None = None, backend: str = "auto", command: str = "certiconv lenet"
 ) -> LenetRun:
-    """A run that has its data and has done nothing yet.
-
-    Raises:
-        DataError: the folder does not hold usable IDX files.
-    """
+    """A run that has its data and has done nothing yet.  DataError where the folder holds no usable IDX files."""
     digits = load_digits() if data is None else load_idx_folder(data)
     return LenetRun(settings, standardise(digits), backend, command)
 
@@ -101,11 +96,7 @@ def prepare(
 
 
 def derive_phase(run: LenetRun) -> str:
-    """Prove, for all sizes, what the layers compute, what their gradients are, and that the plan computes both.
-
-    Raises:
-        derive.obligations.Refused: a step does not hold.
-    """
+    """Prove, for all sizes, what layers and gradients are, and that the plan computes them; Refused if that fails."""
     run.derivations = list(derivations(run.network))
     run.plan_derivations = list(plan_derivations())
     return f"{len(run.derivations) + len(run.plan_derivations)} theorems, each proved for all sizes"
@@ -140,8 +131,7 @@ def plan_derivations() -> Iterator[Derivation]:
 def derivation(layer: layers.Layer, wrt: str | None = None) -> Derivation:
     """The derivation of a layer from a dense one, or of its gradient in ``wrt``: "input", "weight" or "bias".
 
-    Raises:
-        LayerError: the layer is no convolution and ``wrt`` is not given, or it has no such parameter.
+    LayerError where the layer is no convolution and ``wrt`` is not given, or where it has no such parameter.
     """
     if wrt is not None:
         if wrt != "input" and wrt not in layer.parameter_shapes():
@@ -279,7 +269,7 @@ def content(run: LenetRun) -> ReportContent:
         weight_pictures=_weight_pictures(),
         theorems=[*map(_card, run.derivations), *(_card(d, steps=False) for d in run.plan_derivations)],
         modules=[report.EmittedModule("LeNet for NumPy", emitted.source, _plan(emitted))],
-        executions=[],
+        executions=list(_executions(certificate)),
         certificate=rows,
         settings=_settings(run),
         history=_history(history),
@@ -411,13 +401,12 @@ def _evaluation(run: LenetRun) -> Any:
 def _kernels(network: Network) -> list[Any]:
     from runtime.report import KernelPicture
 
-    pictures = []
-    for k, layer in enumerate(network.sequential.layers):
-        if isinstance(layer, layers.Conv):
-            weight = network.params[f"{k}.weight"]
-            caption = f"{weight.shape[0]} output channels of {weight.shape[1]} input channels, cross-correlation."
-            pictures.append(KernelPicture(f"Layer {k}: {layer}", caption, weight.tolist()))
-    return pictures
+    convolutions = [(k, layer) for k, layer in enumerate(network.sequential.layers) if isinstance(layer, layers.Conv)]
+    caption = "A row for each output channel, a column for each input channel; not flipped: cross-correlation."
+    return [
+        KernelPicture(f"Layer {k}: {type(layer).__name__}", caption, network.params[f"{k}.weight"].tolist())
+        for k, layer in convolutions
+    ]
 
 
 def _settings(run: LenetRun) -> list[tuple[str, str]]:
@@ -438,6 +427,15 @@ def _plan(emitted: Emitted) -> str:
     from codegen.module import formula
 
     return "\n".join(formula(stage) for stage in emitted.plan.stages)
+
+
+def _executions(certificate: Certificate) -> Iterator[Any]:
+    """The rows whose scope counts cases, as `codegen.certificate.cases` writes it."""
+    from runtime.report import ExactExecution
+
+    for row in certificate.rows:
+        if found := re.fullmatch(r"(\d+)(?: of (\d+))? cases?", row.scope):
+            yield ExactExecution(row.statement, int(found[1]), int(found[2]) if found[2] else None)
 
 
 def _chance(probability: float | None) -> str:

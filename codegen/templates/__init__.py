@@ -1,0 +1,1 @@
+"""From a stage to text, one package for each language."""

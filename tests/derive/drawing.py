@@ -9,7 +9,7 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from derive.indices import Divides, Guard, Index, Interval, NonNegative, Zero, index, interval, symbols, var
-from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, Tensor, define, expression, tensor
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, define, expression, tensor
 from derive.terms import term as one_term
 
 n, m, s = symbols("n m s")

@@ -32,7 +32,7 @@ from derive.terms import (
     zero,
 )
 from derive.wellformed import check_scope
-from tests.derive.drawing import SIZES, A, B, C, D, TENSORS, datum, expressions, indices, m, monomials, n, points, s
+from tests.derive.drawing import SIZES, TENSORS, A, B, C, D, datum, expressions, indices, m, monomials, n, points, s
 from tests.derive.meaning import Meaning, Undefined, add, times
 
 SCOPE = 2

@@ -16,6 +16,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codegen.certificate import Row, certificate
+from codegen.execution import Finding, Refuted
 from derive.layers import Conv1d, symbolic
 from derive.obligations import Refused
 from derive.reduction import reduction
@@ -144,6 +145,17 @@ def test_a_refusal_of_the_kernel_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
     result = certiconv("derive", "conv2d")
     assert result.exit_code == 1
     assert result.stderr == "certiconv: unfold: index 3 is not shown to lie in its box\n"
+
+
+def test_a_text_that_is_refuted_is_a_failure(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refute(_: object) -> None:
+        raise Refuted(Finding("forward: stage Z is wrong", "forward"))
+
+    monkeypatch.setattr(job, "check", refute)
+    result = certiconv("emit", "lenet", "--check")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("certiconv: ")
+    assert "Z" in result.stderr
 
 
 def test_a_fault_of_the_program_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
