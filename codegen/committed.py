@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -147,7 +147,7 @@ def _sizes(sizes: Iterable[tuple[str, Index]]) -> dict[str, Any]:
     return {name: index_to_json(e) for name, e in sizes}
 
 
-@lru_cache(maxsize=None)
+@cache
 def committed(name: str) -> Committed | None:
     """The committed file of that name, or None where there is none."""
     path = resources.files("codegen") / "plans" / "proofs" / f"{name}.json"

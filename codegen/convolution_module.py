@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen.module import BATCHED, _template, chosen, constants, context, printed, sums
+from codegen.module import BATCHED, chosen, constants, context, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.text import Context
@@ -82,7 +82,7 @@ def convolution_source(
         "grad_output": _sizes(applied.y.box[1:]),
         **{key: _sizes(t.box) for key, t in applied.parameters.items()},
     }
-    return _template("convolution").render(
+    return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         shapes=shapes, dtype=dtype, functions=functions, rational=any(f.constants for f in functions),
     )  # fmt: skip

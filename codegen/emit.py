@@ -18,12 +18,12 @@ from textwrap import wrap
 from typing import Any
 
 from codegen.plan import BATCH, Plan, PlanError
+from codegen.version import VERSION
 from derive.indices import Index, index
 from derive.layers import Conv, Layer, Sequential
 from derive.legality import LayerError
 from derive.terms import tensor
 
-VERSION = "0.1.0"
 ITEMSIZES = {"float32": 4, "float64": 8}
 ALGORITHMS = ("gemm", "direct")
 
@@ -113,10 +113,10 @@ def emit(
     ('gemm', ['forward', 'input_gradient', 'weight_gradient', 'bias_gradient'])
     >>> emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the backend there is is 'numpy'
+    codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the backend that there is: 'numpy'
     """
     if backend == "cupy":
-        raise EmitError("backend='cupy': text for CuPy is not printed yet; the backend there is is 'numpy'")
+        raise EmitError("backend='cupy': text for CuPy is not printed yet; the backend that there is: 'numpy'")
     _one_of("backend", backend, ("numpy",))
     _one_of("dtype", dtype, tuple(ITEMSIZES))
     shape = _numbers(layer, input_shape)

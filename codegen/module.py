@@ -14,7 +14,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,6 @@ from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from derive.indices import symbol
 
-VERSION = "0.1.0"
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
 
 
@@ -68,7 +67,6 @@ def printed(ctx: Context, stages: Iterable[Stage]) -> tuple[str, ...]:
 
 
 def _wrapped(text: str, width: int = 110) -> list[str]:
-
 
     return textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False)
 
@@ -124,7 +122,7 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     ]  # fmt: skip
     made = buffers(ctx, plan)
     by_name = {t.name: t for t in plan.inputs}
-    return _template("network").render(
+    return template("network").render(
         title=title, provenance=provenance, block=plan.block, functions=functions,
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1],
@@ -135,7 +133,8 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
 
 def _prologue(ctx: Context, stages: list[Stage]) -> Function:
     lines = (*printed(ctx, stages), "for array in w.sums:", "    array.fill(0)")
-    return Function("_prologue", "w, params", "What depends on the parameters only; sums over blocks start at 0.", lines)
+    doc = "What depends on the parameters only; sums over blocks start at 0."
+    return Function("_prologue", "w, params", doc, lines)
 
 
 def shape_of(t: Any) -> tuple[int, ...]:
@@ -144,10 +143,11 @@ def shape_of(t: Any) -> tuple[int, ...]:
     return tuple(-1 if s == symbol("N") else number(s) for s in sizes)
 
 
-@lru_cache(maxsize=None)
-def _template(name: str) -> Template:
+@cache
+def template(name: str) -> Template:
+    """The skeleton of a module: ``network`` or ``convolution``."""
     text = (resources.files("codegen") / "templates" / "numpy" / f"{name}.py.j2").read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(text)
 
 
@@ -157,7 +157,7 @@ def load(source: str, name: str = "emitted", *, ratio: Callable[[int, int, Any],
     linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
     module = ModuleType(name)
     module.__file__ = path
-    exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - this is what the text is for
+    exec(compile(source, path, "exec"), module.__dict__)  # this is what the text is for
     if ratio is not None:
         module.__dict__["ratio"] = ratio
     return module

@@ -50,8 +50,8 @@ class NetworkProof:
     @cached_property
     def facts(self) -> tuple[Guard, ...]:
         """What the sizes satisfy: with numbers for all but the batch, that the batch is not negative."""
-        found = {g.text: g for step in (*self.steps, self.loss) for g in step.facts if any(e.symbols for e in g.indices())}
-        return tuple(found.values())
+        facts = [g for step in (*self.steps, self.loss) for g in step.facts]
+        return tuple({g.text: g for g in facts if any(e.symbols for e in g.indices())}.values())
 
     def prove(self) -> Iterator[tuple[str, Theorem]]:
         """Every output of the plan with its theorem, as they are found."""
@@ -199,5 +199,3 @@ class NetworkProof:
         stage = up.stage
         below = self._opened(term(y.rank, stage.tensor[at], coefficient=up.scale), stage, join.output.name)
         return proofs.meet(below, proofs.normal(above))
-
-

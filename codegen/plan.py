@@ -163,7 +163,7 @@ class Plan:
                 raise PlanError(f"{s.name}: defined twice")
             for t in s.body.tensors:
                 if known.get(t.name) != t:
-                    raise PlanError(f"{s.name} reads {t.name}, which is not an input or an earlier stage as it reads it")
+                    raise PlanError(f"{s.name} reads {t.name}, which is no input and no earlier stage as it stands")
                 if t.name in taken:
                     raise PlanError(f"{s.name} reads {t.name} after {taken[t.name]} took its buffer over")
             if s.into:

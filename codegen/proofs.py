@@ -100,7 +100,8 @@ def _common_shift(e: Expr, name: str) -> Apply | None:
         alone = isinstance(f, Apply) and f.function == "exp" and len(f.argument.monomials) == 1
         if alone and isinstance(f, Apply) and _terms_with(f.argument, name) == (0,):
             scope = e.depth + len(e.monomials[0].binders)
-            if all(v < e.depth for r in f.argument.monomials[0].factors if isinstance(r, Read) for i in r.at for v in i.variables):
+            reads = [r for r in f.argument.monomials[0].factors if isinstance(r, Read)]
+            if all(v < e.depth for r in reads for i in r.at for v in i.variables):
                 back = Substitution(scope, (*variables(0, e.depth), *[var(0)] * (scope - e.depth)), e.depth)
                 moved = back.factor(f)
                 return moved if isinstance(moved, Apply) else None

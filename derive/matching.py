@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from derive import kernel, tactics
+from derive import tactics
 from derive.indices import Interval, var
 from derive.kernel import Theorem, Where
 from derive.obligations import Refused
-from derive.terms import Apply, Expr, Factor, Monomial, Substitution, expression
-
+from derive.terms import Apply, Expr, Monomial, Substitution, expression
 
 Step = tuple[Where, tuple[int, ...]]
 
@@ -120,10 +119,8 @@ def _reordered(depth: int, m: Monomial, order: tuple[int, ...]) -> Monomial:
 
 def _shape(depth: int, m: Monomial) -> Expr:
     """The monomial with the arguments of functions blanked: what has to agree before one looks inside."""
-    factors: list[Factor] = []
-    for f in m.factors:
-        factors.append(replace(f, argument=_blank(f.argument)) if isinstance(f, Apply) else f)
-    return expression(depth, [replace(m, factors=tuple(factors), coefficient=Fraction(1))])
+    factors = tuple(replace(f, argument=_blank(f.argument)) if isinstance(f, Apply) else f for f in m.factors)
+    return expression(depth, [replace(m, factors=factors, coefficient=Fraction(1))])
 
 
 def _blank(e: Expr) -> Expr:

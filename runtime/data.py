@@ -160,7 +160,7 @@ def standardise(digits: Digits) -> Digits:
     )
 
 
-def validation_split(digits: Digits, *, parts: int = 5) -> Digits:
+def validation_split(digits: Digits, *, parts: int = 5, part: int = 0) -> Digits:
     """The training images alone, one of `parts` parts set aside as the test part: to choose settings with.
 
     The held-out images of `digits` are not in the result, so nothing can be chosen on them.
@@ -168,12 +168,13 @@ def validation_split(digits: Digits, *, parts: int = 5) -> Digits:
     Args:
         digits: any digits; they are not changed.
         parts: the validation part has len(train_images) // parts images, shared among the labels evenly.
+        part: which of the parts is set aside, 0 to parts - 1; they do not overlap.
 
     Returns:
         A `Digits` whose test part is the validation part.
 
     Raises:
-        ValueError: parts is less than 2 or more than the number of training images.
+        ValueError: parts is less than 2 or more than the number of training images, or there is no such part.
 
     >>> validation_split(load_digits(), parts=5)
     Digits(1150 training images, 287 test images of 28x28)
@@ -182,22 +183,28 @@ def validation_split(digits: Digits, *, parts: int = 5) -> Digits:
     if not 2 <= parts <= count:
         nearest = f"nearest legal value: {min(max(parts, 2), count)}" if count >= 2 else "no value is legal"
         raise ValueError(f"parts={parts} is not in 2..{count}, the number of training images; {nearest}")
-    aside = _evenly_spaced(digits.train_labels, count // parts)
+    if not 0 <= part < parts:
+        raise ValueError(f"part={part} is not in 0..{parts - 1}; nearest legal value: {min(max(part, 0), parts - 1)}")
+    aside = _evenly_spaced(digits.train_labels, count // parts, shift=part)
     return Digits(
         digits.train_images[~aside],
         digits.train_labels[~aside],
         digits.train_images[aside],
         digits.train_labels[aside],
-        f"{digits.source}; training images only, 1 of {parts} parts set aside for validation",
+        f"{digits.source}; training images only, part {part} of {parts} set aside for validation",
     )
 
 
-def _evenly_spaced(labels: Labels, size: int) -> npt.NDArray[np.bool_]:
-    """Which images are set aside: `size` of them, by the rule at the top of this file."""
+def _evenly_spaced(labels: Labels, size: int, *, shift: int = 0) -> npt.NDArray[np.bool_]:
+    """Which images are set aside: `size` of them, by the rule at the top of this file.
+
+    A shift moves the choice on by so many images in the order of labels; chosen images are at least count // size
+    apart, so smaller shifts choose different images.
+    """
     count = len(labels)
     p = np.arange(count)
     chosen = np.zeros(count, dtype=np.bool_)
-    chosen[np.argsort(labels, kind="stable")] = (p + 1) * size // count > p * size // count
+    chosen[np.argsort(labels, kind="stable")] = np.roll((p + 1) * size // count > p * size // count, shift)
     return chosen
 
 

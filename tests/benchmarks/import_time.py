@@ -25,9 +25,7 @@ def import_seconds(module: str) -> float:
 def main() -> int:
     """Print the table; 0 when the limit is kept."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--runs", type=int, default=11, help="fresh interpreters for each module (default 11)"
-    )
+    parser.add_argument("--runs", type=int, default=11, help="fresh interpreters for each module (default 11)")
     runs = parser.parse_args().runs
     if runs < 1:
         parser.error(f"--runs={runs}: at least 1 is needed")

@@ -2,6 +2,9 @@
 
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+
 from codegen.emit import Emitted, emit
 from derive.layers import AvgPool2d, Conv2d, Flatten, Linear, Sequential, Sigmoid
 
@@ -28,3 +31,9 @@ def emit_small() -> Emitted:
 def emitted_small() -> Emitted:
     """Its text."""
     return emit_small()
+
+
+def numbers(rng: np.random.Generator, shape: tuple[int, ...], gain: float) -> npt.NDArray[np.float64]:
+    """A parameter: normal, with the deviation gain / sqrt(fan in); a bias as if it had a fan in of one."""
+    fan_in = int(np.prod(shape[1:]))
+    return np.asarray(rng.normal(size=shape) * gain / np.sqrt(fan_in))

@@ -112,7 +112,7 @@ def differing() -> dict[str, tuple[Expr, Expr]]:
             term(0, Apply("exp", term(2, B[i, j])), Apply("log", term(2, B[i, j])), over=[ROWS, ROWS]),
             term(0, Apply("exp", term(2, B[i, j])), Apply("log", term(2, B[j, i])), over=[ROWS, ROWS]),
         ),
-        "another number of sums": (term(0, A[i, j, h], over=[ROWS, ROWS, ROWS]), term(0, A[i, j, j], over=[ROWS, ROWS])),
+        "a sum less": (term(0, A[i, j, h], over=[ROWS, ROWS, ROWS]), term(0, A[i, j, j], over=[ROWS, ROWS])),
     }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _other(t: Tensor) -> Tensor:
 @pytest.mark.parametrize("what", differing())
 def test_sides_that_differ_are_refused(what: str) -> None:
     here, there = differing()[what]
-    with pytest.raises(Refused, match="the two sides do not agree: .* has no counterpart; the other side still has"):
+    with pytest.raises(Refused, match=r"the two sides do not agree: .* has no counterpart; the other side still has"):
         match(begun(here), there)
 
 

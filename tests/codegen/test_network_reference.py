@@ -1,0 +1,242 @@
+"""The emitted network against the reference, which shares nothing with it: float64, the whole network.
+
+Draws are specifications and seeds: layers and sizes, batches, blocks, and the seed of all numbers.
+
+*Tolerance.*  Both sides round sums of at most K terms, each within K u of the sum of the absolute values (MATHEMATICS:
+g_K S); u = 1.1e-16.  In LeNet the sums on the way to a gradient have 26, 151, 401, 121 and 85 terms forwards and about as
+many backwards, some 1600 in all, and a sum over positions and images of at most 5 x 784 more: 5500 u = 6e-13 of the
+sums of absolute values, if no two errors cancel.  They do, almost all, so 1e-12 of the largest value of an array leaves
+room for values smaller than their sums of absolute values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codegen.emit import emit
+from codegen.module import load
+from derive.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, Sequential, Sigmoid, lenet
+from runtime import reference
+from tests.codegen.small import numbers
+
+Array = npt.NDArray[np.float64]
+Params = dict[str, Array]
+TOLERANCE = 1e-12
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@cache
+def emitted_lenet() -> ModuleType:
+    return load(emit(lenet(), input_shape=(1, 1, 28, 28), dtype="float64").source)
+
+
+def agree(found: Any, expected: Any, what: str) -> None:
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape, what
+    scale = float(np.abs(expected).max(initial=1e-300))
+    assert float(np.abs(found - expected).max(initial=0.0)) <= TOLERANCE * scale, what
+
+
+def data(module: ModuleType, batch: int, seed: int, gain: float = 2.0) -> tuple[Array, npt.NDArray[np.int64], Params]:
+    """Images, labels and parameters: wide enough to move the sigmoids, too small to flatten them."""
+    rng = np.random.default_rng(seed)
+    params = {name: numbers(rng, shape, gain) for name, shape in module.PARAMETERS.items()}
+    return rng.normal(size=(batch, *module.INPUT)), rng.integers(0, module.CLASSES, batch), params
+
+
+# --- LeNet --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 5), st.integers(1, 3), SEEDS)
+@example(0, 1, 0)
+@example(1, 64, 1)
+def test_lenet(batch: int, block: int, seed: int) -> None:
+    module = emitted_lenet()
+    x, y, params = data(module, batch, seed)
+    work = module.Workspace(batch, np.float64, block=block)
+    agree(module.forward(x, params, work), reference.forward(x, params), "forward")
+    agree(module.loss(x, y, params, work), reference.loss(x, y, params), "loss")
+    found, expected = module.gradients(x, y, params, work), reference.gradients(x, y, params)
+    assert list(found) == list(expected)
+    for name, gradient in expected.items():
+        agree(found[name], gradient, name)
+
+
+@settings(max_examples=3)
+@given(st.integers(1, 3), st.integers(1, 2), SEEDS)
+def test_several_steps_of_sgd_on_one_workspace(batch: int, block: int, seed: int) -> None:
+    module = emitted_lenet()
+    _, _, params = data(module, 0, seed)
+    mirror = {name: p.copy() for name, p in params.items()}
+    work = module.Workspace(batch, np.float64, block=block)
+    for step in range(3):
+        x, y, _ = data(module, batch, seed + step)
+        agree(module.sgd_step(x, y, params, 0.5, work), reference.loss(x, y, mirror), f"loss before step {step}")
+        reference.sgd_step(x, y, mirror, 0.5)
+        for name in mirror:
+            agree(params[name], mirror[name], f"{name} after step {step}")
+
+
+def test_a_workspace_changes_nothing() -> None:
+    """The block size changes no more than the order of a sum."""
+    module = emitted_lenet()
+    x, y, params = data(module, 5, 11)
+    alone = module.gradients(x, y, params)
+    for block in (1, 2, 3, 5):
+        found = module.gradients(x, y, params, module.Workspace(5, np.float64, block=block))
+        for name, gradient in alone.items():
+            agree(found[name], gradient, name)
+
+
+# --- networks like LeNet, of drawn sizes --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One group: the settings of a convolution an axis, and the side of the pool after it, 1 for none."""
+
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    tile: int
+    beyond: tuple[int, int]
+
+    def layers(self, channels: int) -> list[Layer]:
+        pair = [
+            Conv2d(channels, self.channels, self.kernel, self.stride, self.padding, self.dilation),
+            Sigmoid(),
+        ]
+        return [*pair, AvgPool2d(self.tile)] if self.tile > 1 else pair
+
+    def input_size(self, output: tuple[int, int]) -> tuple[int, int]:
+        """A size of the image that leads to at least this output; ``beyond`` adds remainders."""
+        sizes = []
+        for axis in (0, 1):
+            windows = output[axis] * self.tile
+            extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            size = (windows - 1) * self.stride[axis] + extent - 2 * self.padding[axis]
+            sizes.append(max(size, 1) + self.beyond[axis])
+        return sizes[0], sizes[1]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A network: the channels of its input, its convolutions, and the sizes of its dense layers."""
+
+    channels: int
+    convolutions: tuple[Convolution, ...]
+    dense: tuple[int, ...]
+
+    def network(self) -> tuple[Sequential, tuple[int, ...]]:
+        size = (1, 1)
+        for convolution in reversed(self.convolutions):
+            size = convolution.input_size(size)
+        layers: list[Layer] = []
+        channels = self.channels
+        for convolution in self.convolutions:
+            layers += convolution.layers(channels)
+            channels = convolution.channels
+        shape = (1, self.channels, *size)
+        layers.append(Flatten())
+        for k, features in enumerate(self.dense):
+            before = Sequential(*layers).output_shape(shape)[1].constant
+            layers += [Linear(before, features)] + ([Sigmoid()] if k + 1 < len(self.dense) else [])
+        return Sequential(*layers), shape
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+CONVOLUTIONS = st.builds(
+    Convolution, st.integers(1, 3), pairs(1, 3), pairs(1, 2), pairs(0, 2), pairs(1, 2), st.integers(1, 3), pairs(0, 2)
+)
+SPECS = st.builds(
+    Spec,
+    st.integers(1, 3),
+    st.lists(CONVOLUTIONS, min_size=1, max_size=2).map(tuple),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
+)
+
+
+def reference_values(net: Sequential, params: Mapping[str, Array], x: Array) -> list[Array]:
+    """What flows between the layers, by the reference's own layers."""
+    values = [x]
+    for k, layer in enumerate(net.layers):
+        weight, bias = params.get(f"{k}.weight"), params.get(f"{k}.bias")
+        values.append(_forward(layer, values[-1], weight, bias))
+    return values
+
+
+def _forward(layer: Layer, x: Array, weight: Array | None, bias: Array | None) -> Array:
+    match layer:
+        case Conv2d():
+            return reference.conv2d(x, weight, bias, **settings_of(layer))
+        case Sigmoid():
+            return reference.sigmoid(x)
+        case AvgPool2d():
+            return reference.avg_pool2d(x, layer.kernel_size)
+        case Linear():
+            return reference.linear(x, weight, bias)
+    return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+
+def settings_of(layer: Conv2d) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+
+
+def reference_gradients(
+    net: Sequential, params: Mapping[str, Array], values: list[Array], y: npt.NDArray[np.int64]
+) -> Params:
+    """The chain rule, by the reference's own layers."""
+    found: Params = {}
+    g = reference.cross_entropy_gradient(values[-1], y)
+    for k, layer in reversed(list(enumerate(net.layers))):
+        x, after, weight = values[k], values[k + 1], params.get(f"{k}.weight")
+        match layer:
+            case Conv2d():
+                grads = reference.conv2d_gradients(g, x, weight, **settings_of(layer))
+                g, found[f"{k}.weight"], found[f"{k}.bias"] = grads
+            case Linear():
+                g, found[f"{k}.weight"], found[f"{k}.bias"] = reference.linear_gradients(g, x, weight)
+            case Sigmoid():
+                g = reference.sigmoid_gradient(g, after)
+            case AvgPool2d():
+                g = reference.avg_pool2d_gradient(g, x, layer.kernel_size)
+            case _:
+                g = g.reshape(x.shape)
+    return found
+
+
+@settings(max_examples=80)
+@given(SPECS, st.integers(0, 5), st.integers(1, 3), SEEDS)
+def test_networks_of_drawn_sizes(spec: Spec, batch: int, block: int, seed: int) -> None:
+    net, shape = spec.network()
+    module = load(emit(net, input_shape=shape, dtype="float64").source)
+    work = module.Workspace(batch, np.float64, block=block)
+    x, y, params = data(module, batch, seed)
+    mirror = {name: p.copy() for name, p in params.items()}
+    for step in range(2):
+        values = reference_values(net, mirror, x)
+        agree(module.forward(x, params, work), values[-1], "forward")
+        loss = reference.cross_entropy(values[-1], y)
+        assert module.loss(x, y, params, work) == pytest.approx(loss, rel=TOLERANCE, abs=TOLERANCE)
+        gradients = reference_gradients(net, mirror, values, y)
+        found = module.gradients(x, y, params, work)
+        for name, gradient in gradients.items():
+            agree(found[name], gradient, name)
+        assert module.sgd_step(x, y, params, 0.5, work) == pytest.approx(loss, rel=TOLERANCE, abs=TOLERANCE)
+        for name, gradient in gradients.items():
+            mirror[name] -= 0.5 * gradient
+            agree(params[name], mirror[name], f"{name} after step {step}")
