@@ -13,9 +13,10 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 from codegen.plan import BATCH, Plan, PlanError
 from codegen.version import VERSION
@@ -26,6 +27,10 @@ from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
 ALGORITHMS = ("gemm", "direct")
+
+
+if TYPE_CHECKING:
+    from codegen.certificate import Certificate
 
 
 class EmitError(ValueError):
@@ -42,7 +47,6 @@ class Emitted:
         algorithm: "gemm" or "direct" for a convolution, "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
         theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
-        certificate: what is known about the text and how, once it was checked; None before.
     """
 
     source: str
@@ -52,7 +56,6 @@ class Emitted:
     input_shape: tuple[int, ...]
     dtype: str
     theorems: Mapping[str, str]
-    certificate: Any = None
 
     @property
     def digest(self) -> str:
@@ -63,6 +66,16 @@ class Emitted:
     def plan(self) -> Plan:
         """The plan of the forward pass; for a network that of everything."""
         return next(iter(self.plans.values()))
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """What is known about the text and how; asking for it the first time executes the text exactly.
+
+        Raises codegen.check.Refuted where the text does not compute its stages.
+        """
+        from codegen.check import check
+
+        return check(self)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the text, whole or not at all: an interrupted write leaves what was there before.
@@ -113,10 +126,10 @@ def emit(
     ('gemm', ['forward', 'input_gradient', 'weight_gradient', 'bias_gradient'])
     >>> emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the backend that there is: 'numpy'
+    codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'
     """
     if backend == "cupy":
-        raise EmitError("backend='cupy': text for CuPy is not printed yet; the backend that there is: 'numpy'")
+        raise EmitError("backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'")
     _one_of("backend", backend, ("numpy",))
     _one_of("dtype", dtype, tuple(ITEMSIZES))
     shape = _numbers(layer, input_shape)

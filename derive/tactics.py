@@ -147,7 +147,7 @@ def open_and_solve(theorem: Theorem, names: Iterable[str]) -> Theorem:
 
 
 def _solve_new(theorem: Theorem, depth: int, old: int, before: set[Guard]) -> Theorem:
-    """Contract the equations that were not there before, each for one of the first ``old`` variables of its monomial."""
+    """Contract the equations that were not there before, for the first ``old`` variables of their monomial."""
     fresh = next((_fresh(m, before) for _, m, own in scopes(theorem.rhs) if own == depth and _fresh(m, before)), [])
     while fresh:
         guard, *fresh = fresh

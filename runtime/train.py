@@ -1,9 +1,9 @@
 """The training loop: plain stochastic gradient descent, repeatable to the bit, that can be stopped at any time.
 
 The settings were chosen by their median accuracy on five parts of the training images, each held back in turn
-(`tests/benchmarks/settings.py` in a checkout; `runtime.data.validation_split`).  The held-out images are looked at after
-each epoch for the curve alone; no setting, no epoch and no parameter is chosen by them: what counts is the network after
-the last epoch.
+(`tests/benchmarks/settings.py` in a checkout; `runtime.data.validation_split`).  The held-out images are looked at
+after each epoch for the curve alone; no setting, no epoch and no parameter is chosen by them: what counts is the
+network after the last epoch.
 
 Repeatable means: same machine, same NumPy and BLAS, same number of BLAS threads, same seed, same bits.  The order of
 the images comes from PCG64 and a stream of the seed of its own, and BLAS is held at one thread where threadpoolctl is

@@ -54,7 +54,7 @@ def torch_step(x: np.ndarray, y: np.ndarray, layout: torch.memory_format, lr: fl
     return step, net
 
 
-def emitted():  # noqa: ANN201 - a module
+def emitted():  # a module
     """The emitted module of LeNet."""
     return codegen.load(codegen.emit(derive.lenet(), input_shape=(1, 1, 28, 28), dtype="float32").source)
 

@@ -83,7 +83,6 @@ def test_what_is_emitted_is_described() -> None:
     assert (emitted.algorithm, emitted.dtype, emitted.layer) == ("gemm", "float64", CONV)
     assert list(emitted.plans) == ["forward", "input_gradient", "weight_gradient"]
     assert emitted.plan is emitted.plans["forward"]
-    assert emitted.certificate is None
     assert codegen.load(emitted.source).Forward(2).dtype == np.float64
     assert spec(NETWORK).startswith("Sequential(Conv1d(1, 2, (3,), stride=(1,), ")
 
@@ -136,7 +135,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 SHAPE = (8, 6, 14, 14)
 REFUSED = [
-    ({"backend": "cupy"}, "backend='cupy': text for CuPy is not printed yet; the backend there is is 'numpy'"),
+    ({"backend": "cupy"}, "backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'"),
     ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy'"),
     ({"dtype": "float16"}, "dtype='float16': it has to be one of 'float32', 'float64'"),
     ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', 'gemm', 'direct'"),
