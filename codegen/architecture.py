@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.plan import Plan
-from derive.indices import Guard, Index, index, symbol
+from codegen.plan import BATCH, Plan
+from derive.indices import Guard, Index, at_least, constant_truth, index, symbol
 from derive.layers import Applied, Conv, Flatten, Layer, Linear, Sequential
-from derive.terms import Tensor, resized, tensor
+from derive.terms import Substitution, Tensor, resized, tensor
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,22 @@ def _outputs(ours: Applied, theirs: Applied) -> Iterator[tuple[str, int]]:
 
 def instance(plan: Plan, general: Plan, facts: Sequence[Guard], sizes: Mapping[str, int]) -> str:
     """Empty when ``plan`` is the general one with these sizes, and they satisfy the facts; else what differs."""
-    for fact in facts:
-        if not fact.holds({**sizes, "N": 0}) or not fact.holds({**sizes, "N": 1}):
-            return f"the fact {fact.text} does not hold at this shape"
     if len(plan.stages) != len(general.stages):
         return f"the plan has {len(plan.stages)} stages and the theorem's {len(general.stages)}"
+    if plan.outputs != general.outputs or plan.parameters != general.parameters:
+        return "the plan's outputs or parameters are not the stages and inputs that the theorem's are"
     values = {name: index(value) for name, value in sizes.items()}
+    for fact in facts:
+        if not _holds(fact, values):
+            return f"the fact {fact.text} does not hold at this shape"
     cache: dict[Tensor, Tensor] = {}
     for ours, theirs in zip(plan.stages, general.stages, strict=True):
         if resized(theirs.tensor, values, cache) != ours.tensor:
             return f"the stage {ours.name} is not that of the theorem at these sizes"
     return ""
+
+
+def _holds(fact: Guard, values: Mapping[str, Index]) -> bool:
+    """Whether a fact holds at these sizes for every batch size; of that, all that is known is that it is >= 0."""
+    here = Substitution(0, (), 0, values).guard(fact)
+    return constant_truth(here) is True or here == at_least(BATCH, 0)

@@ -85,7 +85,8 @@ class _Evaluation:
         parts = [self._monomial(m, spans) for m in e.monomials]
         zero = np.zeros(shape)
         value = sum((p.value for p in parts), zero if onto is None else onto.astype(np.float64))
-        if is_count(e) and onto is None and np.all(value * float(self.precision.unit) < 1):
+        size = sum((p.size for p in parts), zero)
+        if is_count(e) and onto is None and np.all(size * float(self.precision.unit) < 1):
             return Bounded(value, zero)
         terms = sum((p.terms for p in parts), zero if onto is None else zero + 1)
         carried = [(p.roundings, p.size) for p in parts] + ([] if onto is None else [(0, abs(onto.astype(np.float64)))])

@@ -125,6 +125,8 @@ def _positive_function(f: Apply) -> bool:
 def law_exp_sum(factor: Factor, chosen: Sequence[int]) -> Expr:
     """exp(a + b) = exp(a) exp(b); ``chosen`` are the monomials of the argument that make up b."""
     argument = _argument(factor, "exp")
+    if any(k not in range(len(argument.monomials)) for k in chosen):
+        raise Refused(f"chosen={tuple(chosen)}: the argument has {len(argument.monomials)} monomials")
     b = expression(argument.depth, [argument.monomials[k] for k in chosen])
     a = argument - b
     return term(argument.depth, Apply("exp", a), Apply("exp", b))

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
 
 from codegen.certificate import Certificate, Row
 from codegen.check import check, check_network, survival
@@ -14,6 +15,7 @@ from codegen.module import load
 from codegen.trace import traced
 from derive.layers import Conv1d, Conv2d, Conv3d, Layer, lenet
 from tests.codegen.small import emitted_small
+from tests.codegen.specs import SPECS, Spec
 
 CONVOLUTIONS: list[tuple[Layer, tuple[int, ...], str]] = [
     (Conv1d(2, 3, 3, stride=2), (4, 2, 10), "gemm"),
@@ -37,6 +39,13 @@ def test_an_emitted_network_passes() -> None:
     certificate = check(emitted_small())
     assert certificate.sha256 == emitted_small().digest
     assert certificate == check(emitted_small())
+
+
+@settings(max_examples=15)
+@given(SPECS)
+def test_networks_of_drawn_sizes_pass(spec: Spec) -> None:
+    net, shape = spec.network()
+    check(emit(net, input_shape=shape))
 
 
 def test_the_text_of_lenet_computes_its_stages() -> None:

@@ -313,9 +313,9 @@ IDS = [f"{fault.plant.__name__}-{fault.check.__name__}" for fault in FAULTS]
 @pytest.fixture(autouse=True)
 def fresh_templates() -> Iterator[None]:
     """Templates are compiled once; a patched one must not stay."""
-    module._template.cache_clear()
+    module.template.cache_clear()
     yield
-    module._template.cache_clear()
+    module.template.cache_clear()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=IDS)

@@ -57,9 +57,9 @@ def over(first: Stage, body: Expr, **more: object) -> Plan:
 
 UNKNOWN = tensor("Q", 6, BATCH)
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
-    ("unknown read", lambda: plan(c(term(2, UNKNOWN[B, H]))), "C reads Q, which is not an input"),
+    ("unknown read", lambda: plan(c(term(2, UNKNOWN[B, H]))), "C reads Q, which is no input"),
     ("other tensor of that name", lambda: plan(A, c(term(2, tensor("A", 6, BATCH)[B, H]))), "C reads A"),
-    ("later stage", lambda: plan(c(PLAIN), A), "C reads A, which is not an input or an earlier stage"),
+    ("later stage", lambda: plan(c(PLAIN), A), "C reads A, which is no input and no earlier stage"),
     ("defined twice", lambda: plan(A, A), "A: defined twice"),
     (
         "read after take-over",

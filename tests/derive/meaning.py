@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import product
 from typing import Union
 
 from derive.indices import Index, Interval
@@ -166,12 +165,17 @@ def slope(name: str, u: Number) -> Number:
 
 @dataclass
 class Meaning:
-    """The values of expressions at these sizes; ``datum`` gives the entries of free tensors by name and index."""
+    """The values of expressions at these sizes; ``datum`` gives the entries of free tensors by name and index.
+
+    A product in which a direct read is outside its box is zero, and its other factors need not have a value; where
+    ``strict``, they do, so that a value exists only where every number that is divided by is not zero.
+    """
 
     sizes: Mapping[str, int]
     datum: Callable[[str, Point], Fraction | int]
     seeds: tuple[tuple[Tensor, Point], ...] = ()
     known: dict[tuple[Tensor, Point], Number] = field(default_factory=dict)
+    strict: bool = False
 
     def index(self, e: Index, at: Point) -> int:
         """The number that an index is."""
@@ -203,7 +207,7 @@ class Meaning:
         if all(t != target for target, _ in self.seeds):
             return Fraction(self.datum(t.name, at)) if t.body is None else self.value(t.body, at)
         last = max(k for k, (target, _) in enumerate(self.seeds) if target == t)
-        outside = Meaning(self.sizes, self.datum, self.seeds[:last])
+        outside = Meaning(self.sizes, self.datum, self.seeds[:last], strict=self.strict)
         moved = Jet({frozenset({last}): Fraction(1)}) if self.seeds[last][1] == at else Fraction(0)
         return add(outside.element(t, at), moved)
 
@@ -217,10 +221,10 @@ class Meaning:
         return total
 
     def product(self, m: Monomial, at: Point) -> Number:
-        """The product of a monomial's factors; what a direct read makes zero need not be defined."""
+        """The product of a monomial's factors."""
         total: Number = m.coefficient
         for f in sorted(m.factors, key=lambda f: not isinstance(f, Read)):
-            if isinstance(f, Read) and not self.inside(f, at):
+            if isinstance(f, Read) and not self.strict and not self.inside(f, at):
                 return Fraction(0)
             total = times(total, self.factor(f, at))
         return total
@@ -245,15 +249,6 @@ class Meaning:
         if any(e not in span for e, span in zip(entry, self.box(d.tensor), strict=True)):
             return Fraction(0)
         k = len(self.seeds)
-        moved = Meaning(self.sizes, self.datum, (*self.seeds, (d.tensor, entry))).value(d.expr, at)
+        there = Meaning(self.sizes, self.datum, (*self.seeds, (d.tensor, entry)), strict=self.strict)
+        moved = there.value(d.expr, at)
         return _number({tags - {k}: x for tags, x in _parts(moved).items() if k in tags})
-
-
-def everywhere(binders: tuple[Interval, ...], sizes: Mapping[str, int]) -> list[Point]:
-    """Every point of the intervals of a theorem."""
-    return list(Meaning(sizes, lambda *_: 0).points(binders, ()))
-
-
-def cells(t: Tensor, sizes: Mapping[str, int]) -> list[Point]:
-    """Every index in a tensor's box."""
-    return list(product(*Meaning(sizes, lambda *_: 0).box(t)))

@@ -169,7 +169,7 @@ def test_a_divisor_is_positive_wherever_it_stands():
         with pytest.raises(Refused, match=r"a divisor|a maximum"):
             begin(e, facts=[at_least(m, 0)])
     with pytest.raises(Refused, match="a divisor"):
-        begin(ONE, over=[interval(0, n // m)])
+        begin(constant(1, 1), over=[interval(0, n // m)])
     for fact in (at_least(n // m, 1), Divides(m, n), equal(n // (m // s), 1)):
         with pytest.raises(Refused, match="a divisor"):
             begin(ONE, facts=[fact])
