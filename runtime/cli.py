@@ -308,7 +308,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     numeric_output_shape(made, at)
     emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype)
     if check:
-        say(emitted.certificate.to_text())
+        typer.echo(emitted.certificate.to_text(), nl=False, err=True)
     if out is None:
         typer.echo(emitted.source, nl=False)
     else:

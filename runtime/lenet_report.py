@@ -216,12 +216,18 @@ def _plan(emitted: Emitted) -> str:
 
 
 def _executions(certificate: Certificate) -> Iterator[Any]:
-    """The rows whose scope counts cases, as `codegen.certificate.cases` writes it."""
+    """The rows known by exact execution, with their cases as `codegen.certificate.cases` writes them.
+
+    Other rows may count cases, too: those of the same calls, looked at for another reason, which are no further ones.
+    """
     from runtime.report import ExactExecution
 
-    for row in certificate.rows:
-        if found := re.fullmatch(r"(\d+)(?: of (\d+))? cases?", row.scope):
-            yield ExactExecution(row.statement, int(found[1]), int(found[2]) if found[2] else None)
+    for number, row in enumerate(certificate.rows, 1):
+        found = re.fullmatch(r"(\d+)(?: of (\d+))? cases?", row.scope)
+        if found and row.method.startswith("Exact execution"):
+            clause = re.split(r"[:.]", row.statement)[0]
+            subject = f"{clause[:1].lower()}{clause[1:]} (claim {number})"
+            yield ExactExecution(subject, int(found[1]), int(found[2]) if found[2] else None)
 
 
 def _chance(probability: float | None) -> str:

@@ -231,7 +231,7 @@ def _inside_a_factor(draw: st.DrawFn, kind: str, over: tuple[Interval, ...], bes
     depth = scope + int(kind == "maximum")
     other = term(depth, some_read(draw, depth)) if beside else Expr(depth, ())
     function = choose(draw, "relu", "tanh", "step")
-    target = some_read(draw, scope, FREE)
+    target = some_read(draw, scope, (*FREE, D))
     more = (some_read(draw, scope),) if draw(st.booleans()) else ()
 
     def wrap(inner: Expr) -> tuple[Expr, Where]:
@@ -312,7 +312,7 @@ def reindex(draw: st.DrawFn) -> Proposal:
 
 def spoiled_reindex(draw: st.DrawFn, rule: Reindex) -> Reindex:
     """Something in it moved by one."""
-    by = choose(draw, 1, -1)
+    by = choose(draw, 1, -1, n, -n)
     match choose(draw, "forward", "inverse", "low", "high", "guard"):
         case "forward":
             return Reindex(rule.binders, (rule.forward[0] + by, *rule.forward[1:]), rule.inverse, rule.guards)
@@ -647,7 +647,8 @@ def trans(draw: st.DrawFn) -> Proposal:
     if numbers and draw(st.booleans()):
         second = kernel.rewrite(second, (choose(draw, *numbers),), Case(at_least(n, 2)))
     if not often(draw):
-        second = choose(draw, kernel.sym(second), begin(first.rhs, over=first.binders, facts=(*FACTS, at_least(n, 2))))
+        other = begin(first.rhs.scaled(2), over=first.binders, facts=first.facts)
+        second = choose(draw, other, begin(first.rhs, over=first.binders, facts=(*FACTS, at_least(n, 2))))
     if draw(st.booleans()):
         second, first = kernel.sym(first), kernel.sym(second)
     return Proposal(f"trans of {first!r} and {second!r}", lambda: kernel.trans(first, second))
@@ -660,27 +661,22 @@ def specialise(draw: st.DrawFn) -> Proposal:
     new_s = choose(draw, s, s + 1, index(2), n)
     sizes = {"n": new_n, "s": new_s}
     facts = FACTS if often(draw) else choose(draw, FACTS[:1], FACTS[1:], (at_least(n, 0), at_least(s, 0)))
+    spoiled = () if often(draw) else ("folded", "longer", "dependent", "dependent", "merged")
     i = var(0)
-    body = choose(draw, term(1, Z_of(new_n)[i]), term(1, coefficient=2), term(1, A[i + 1]), term(1, X_of(new_n)[i], c[()]))
+    own = choose(draw, tensor("Z", new_n), tensor("X", new_n))
+    body = choose(draw, term(1, own[i]), term(1, coefficient=2), term(1, A[i + 1]), term(1, own[i], c[()]))
     put = {
         "none": {},
         "renamed": {"X": tensor("Z", new_n)},
         "defined": {"X": define("U", [new_n], body)},
         "number": {"c": define("w", (), term(0, A[1], A[2], coefficient=choose(draw, 1, -3)))},
         "folded": {"D": tensor("D", new_n)},
-    }[choose(draw, "none", "renamed", "defined", "number", "defined" if often(draw) else "folded")]
+        "longer": {"X": tensor("Z", new_n + 1)},
+        "dependent": {"c": define("w", (), term(0, own[0]) + term(0, A[1]))},
+        "merged": {"X": define("U", [new_n], term(1, A[i])), "A": define("W", [4], term(1, own[i]))},
+    }[choose(draw, "none", "renamed", "defined", "number", *spoiled)]
     text = f"specialise {t!r} to {sizes}, {put}"
     return Proposal(text, lambda: kernel.specialise(t, facts=facts, sizes=sizes, tensors=put))
-
-
-def Z_of(size: Index) -> Tensor:
-    """A free tensor of that size."""
-    return tensor("Z", size)
-
-
-def X_of(size: Index) -> Tensor:
-    """X at that size."""
-    return tensor("X", size)
 
 
 @cache
@@ -700,12 +696,19 @@ def products() -> tuple[tuple[Theorem, Tensor], ...]:
     made = []
     for output, targets in outputs:
         for target in targets:
-            start = begin(
-                kernel.vector_jacobian(Tensor("G", output.box), output, target), facts=FACTS, over=target.box
-            )
+            start = begin(kernel.vector_jacobian(Tensor("G", output.box), output, target), facts=FACTS, over=target.box)
             names = ["Y", "D"] if target is X else ["Y"]
             made.append((tactics.derivative(start, names), output))
-    return tuple(made)
+    return (*made, *unfit_products())
+
+
+def unfit_products() -> tuple[tuple[Theorem, Tensor], ...]:
+    """A cotangent that is the variable, and a variable that is defined from the output: both say nothing of a loss."""
+    output = define("Y", [n], term(1, Z[var(0)]))
+    later = define("L", [n], term(1, output[var(0)]))
+    pairs = ((X, X), (tensor("G", n), later))
+    starts = [begin(kernel.vector_jacobian(g, output, x), facts=FACTS, over=x.box) for g, x in pairs]
+    return tuple((tactics.derivative(start, ()), output) for start in starts)
 
 
 @proposes("chain")
@@ -726,7 +729,8 @@ def chain(draw: st.DrawFn) -> Proposal:
     ]
     loss = choose(draw, *kinds) + term(0, Z[n - 1])
     if not often(draw):
-        loss = loss + term(0, some_read(draw, 0, (X, D, c)))
+        later = define("L", [n], term(1, output[var(0)])) if rank == 1 else D
+        loss = loss + term(0, some_read(draw, 0, (X, D, c, later)))
     name = "dY" if often(draw) else choose(draw, "X", "Z", "Y", "g")
     facts = FACTS if often(draw) else choose(draw, FACTS[:1], FACTS)
     text = f"chain of {loss.text} through {product!r}"

@@ -1,13 +1,19 @@
 """The command: what it prints where, its exit statuses, and the one message a user gets for each mistake.
 
-Emission and exact execution are played by `tests.runtime.standin`; derivations are real.
+Emission and derivations are real.  LeNet's certificate takes long to make, so a small one stands in for it in all tests
+but those of `TestTheRealThing`, which run the whole command in a process of its own.
 """
 
+import base64
+import hashlib
+import html
 import json
 import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +21,33 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from codegen.certificate import Row, certificate
+import codegen
+from codegen.certificate import Certificate, Row, certificate
 from codegen.execution import Finding, Refuted
-from derive.layers import Conv1d, symbolic
+from derive.layers import Conv1d, lenet, symbolic
 from derive.obligations import Refused
 from derive.reduction import reduction
 from runtime import lenet as job
 from runtime.cli import main
-from runtime.data import load_digits
+from runtime.data import load_digits, standardise
 from runtime.network import Network
-from tests.runtime.standin import Standin, install
+from tests.runtime.emission import Emission
 
 ROOT = Path(__file__).resolve().parents[2]
+ROWS = (
+    Row("The text computes its stages: all of them.", "4 cases", "Exact execution.", 1e-20, ("NumPy", "Python")),
+    Row("Results are new arrays.", "4 cases", "Addresses compared.", None, ("Python",)),
+)
 
 
-ROW = Row("the text computes the stages", "4 cases", "executed exactly", 1e-20, ("NumPy", "Python"))
+def certify(monkeypatch: pytest.MonkeyPatch, check: Callable[[codegen.Emitted], Certificate]) -> None:
+    """Let a function make the certificate of everything that is emitted."""
+    monkeypatch.setattr(codegen.Emitted, "certificate", property(check))
 
 
 @pytest.fixture
-def standin(monkeypatch: pytest.MonkeyPatch) -> Standin:
-    monkeypatch.setattr(job, "check", lambda emitted: certificate("LeNet", emitted.source, [ROW]))
-    return install(monkeypatch)
+def small_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(monkeypatch, lambda emitted: certificate("LeNet", emitted.source, ROWS))
 
 
 @pytest.fixture
@@ -128,7 +140,7 @@ CONV = ("emit", "conv2d", "--in-channels", "6", "--out-channels", "16", "--kerne
         (("lenet", "--backend", "cupy"), "backend='cupy' does not work here"),
     ],
 )
-def test_bad_input_gets_one_message_and_2(standin: Standin, arguments: tuple[str, ...], words: str) -> None:
+def test_bad_input_gets_one_message_and_2(arguments: tuple[str, ...], words: str) -> None:
     result = certiconv(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -147,12 +159,12 @@ def test_a_refusal_of_the_kernel_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
     assert result.stderr == "certiconv: unfold: index 3 is not shown to lie in its box\n"
 
 
-def test_a_text_that_is_refuted_is_a_failure(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refute(_: object) -> None:
+def test_a_text_that_is_refuted_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refute(_: object) -> Certificate:
         raise Refuted(Finding("forward: stage Z is wrong", "forward"))
 
-    monkeypatch.setattr(job, "check", refute)
-    result = certiconv("emit", "lenet", "--check")
+    certify(monkeypatch, refute)
+    result = certiconv(*CONV, "8,6,14,14", "--check")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("certiconv: ")
     assert "Z" in result.stderr
@@ -218,7 +230,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     assert b"Sum" in ran.stdout
 
 
-def test_text_goes_to_standard_output_or_whole_to_a_file(standin: Standin, tmp_path: Path) -> None:
+def test_text_goes_to_standard_output_or_whole_to_a_file(tmp_path: Path) -> None:
     printed = certiconv(*CONV, "8,6,14,14")
     assert (printed.exit_code, printed.stderr) == (0, "")
     compile(printed.stdout, "conv.py", "exec")
@@ -229,13 +241,13 @@ def test_text_goes_to_standard_output_or_whole_to_a_file(standin: Standin, tmp_p
     assert [f.name for f in tmp_path.iterdir()] == ["conv.py"]
 
 
-def test_check_shows_the_certificate_beside_the_text(standin: Standin) -> None:
-    result = certiconv("emit", "lenet", "--check")
+def test_check_shows_the_certificate_beside_the_text() -> None:
+    arguments = "--in-channels 1 --out-channels 4 --kernel-size 3 --input 8,1,20 --no-bias --check"
+    result = certiconv("emit", "conv1d", *arguments.split())
     assert result.exit_code == 0
-    assert result.stdout.lstrip().startswith("import numpy")
-    told = " ".join(result.stderr.split())
-    assert "1. the text computes the stages scope: 4 cases method: executed exactly" in told
-    assert "trusted: NumPy; Python" in told
+    emitted = codegen.emit(Conv1d(1, 4, 3, bias=False), input_shape=(8, 1, 20))
+    assert result.stdout == emitted.source
+    assert result.stderr == emitted.certificate.to_text()
 
 
 # --- lenet --------------------------------------------------------------------------------------------------
@@ -260,7 +272,7 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "report_phase", lambda run, path: f"{path.write_text('a report')} bytes")
 
 
-@pytest.mark.usefixtures("standin", "short_derivation", "few_digits")
+@pytest.mark.usefixtures("emission", "small_certificate", "short_derivation", "few_digits")
 class TestReport:
     """The main job on a few digits, up to the report that a user opens."""
 
@@ -270,12 +282,13 @@ class TestReport:
         for words in (
             "A dense layer becomes Conv1d",
             "proved for all sizes",
-            "the text computes the stages",
+            "The text computes its stages: all of them.",
+            "in exact arithmetic on 4 cases: the text computes its stages (claim 1) on 4.",
             "Translation invariance",
             "certiconv lenet --epochs 1 --backend numpy --seed 7",
             "CC BY 4.0",
         ):
-            assert words.lower() in page.lower()
+            assert words.lower() in " ".join(page.lower().split())
         assert "<script" not in page
         assert str(tmp_path) not in page
 
@@ -287,7 +300,7 @@ class TestReport:
         assert "interrupted" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("standin", "short_derivation", "few_digits", "plain_report")
+@pytest.mark.usefixtures("emission", "small_certificate", "short_derivation", "few_digits", "plain_report")
 class TestLenet:
     """The main job on a few digits."""
 
@@ -332,10 +345,10 @@ class TestLenet:
         assert sorted(f.name for f in tmp_path.iterdir()) == ["lenet.npz", "report.html"]
 
     def test_ctrl_c_elsewhere_writes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(_: object) -> None:
+        def interrupted(_: object) -> Certificate:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(job, "check", interrupted)
+        certify(monkeypatch, interrupted)
         result = certiconv("lenet", "--out", str(tmp_path))
         assert result.exit_code == 1
         assert result.stderr.endswith("certiconv: interrupted; finished: derive, emit\n")
@@ -347,9 +360,9 @@ class TestLenet:
         assert result.exit_code == 2
         assert "File exists" in result.stderr
 
-    def test_the_text_that_was_checked_is_trained(self, standin: Standin, tmp_path: Path) -> None:
+    def test_the_text_that_was_checked_is_trained(self, emission: Emission, tmp_path: Path) -> None:
         certiconv("lenet", "--epochs", "1", "--out", str(tmp_path))
-        assert len(standin.emitted) == 1
+        assert len(emission.asked) == 1
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,3 +378,121 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return step(self, x, y, lr=lr)
 
     monkeypatch.setattr(Network, "step", stopped)
+
+
+# --- Nothing is replaced ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left: its exit status, what it said where, and its folder."""
+
+    status: int
+    stdout: str
+    stderr: str
+    out: Path
+
+    @property
+    def page(self) -> str:
+        return (self.out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="class")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`certiconv lenet` for two epochs, as a user starts it."""
+    out = tmp_path_factory.mktemp("lenet") / "out"
+    code = "from runtime.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "lenet", "--epochs", "2", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(out.parent / "cache")},
+    )
+    return Finished(ran.returncode, ran.stdout, ran.stderr, out)
+
+
+PHASE = re.compile(r"^(derive|emit|check|train|report) +\d+\.\d s  (.+)$", re.MULTILINE)
+SECTIONS = ("summary", "reduction", "theorems", "code", "certificate", "training", "trusted", "reproduce")
+
+
+class TestTheRealThing:
+    """One run in which everything is real: derive, emit, check, train, report."""
+
+    def test_results_go_to_standard_output_and_progress_to_standard_error(self, finished: Finished) -> None:
+        assert finished.status == 0, finished.stderr
+        accuracy, report, parameters = finished.stdout.splitlines()
+        assert re.fullmatch(r"held-out accuracy 0\.\d{4} \(\d+ of 360\)", accuracy)
+        assert report == f"report {finished.out / 'report.html'}"
+        assert parameters == f"parameters {finished.out / 'lenet.npz'}"
+        assert [name for name, _ in PHASE.findall(finished.stderr)] == ["derive", "emit", "check", "train", "report"]
+        assert finished.stderr.count("  epoch ") == 2
+        assert "\x1b" not in finished.stdout + finished.stderr
+
+    def test_no_text_comes_from_or_goes_to_a_cache(self, finished: Finished) -> None:
+        assert not (finished.out.parent / "cache" / "certiconv").exists()
+        assert sorted(file.name for file in finished.out.iterdir()) == ["lenet.npz", "report.html"]
+
+    def test_the_report_has_every_section(self, finished: Finished) -> None:
+        page = finished.page
+        assert re.findall(r'<section id="(\w+)"', page) == list(SECTIONS)
+        assert [f'href="#{name}"' in page for name in SECTIONS[1:]] == [True] * 7
+        for words in ("Confusion matrix", "Learned kernels", "LeNet&#39;s plan computes the loss", "CC BY 4.0"):
+            assert words in page
+        assert str(finished.out) not in page
+        assert str(ROOT) not in page
+
+    def test_the_report_shows_the_very_text_and_names_its_hash(self, finished: Finished, emission: Emission) -> None:
+        emitted = emission.emit(lenet(), backend="numpy", input_shape=job.INPUT_SHAPE, dtype=job.DTYPE)
+        (shown,) = re.findall(r'<pre class="code"[^>]*><code>(.*?)</code></pre>', finished.page, re.DOTALL)
+        text = html.unescape(re.sub(r"</?span[^>]*>", "", shown)) + "\n"
+        assert text == emitted.source
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        assert digest == emitted.digest
+        assert digest in finished.page
+        assert digest[:12] in dict(PHASE.findall(finished.stderr))["emit"]
+
+    def test_nothing_is_claimed_that_was_not_done(self, finished: Finished) -> None:
+        words = " ".join(re.sub(r"<[^>]+>", " ", finished.page).lower().split())
+        for claim in ("replayed", "independently checked", "verified", "not proved"):
+            assert claim not in words
+        assert re.search(r"of (\d+) theorems, \1 are proved for all sizes", words)
+
+    def test_exact_executions_are_counted_once(self, finished: Finished) -> None:
+        words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", finished.page)).split())
+        told = re.search(r"executed in exact arithmetic on (\d+) cases: (.*?)\. The run took", words)
+        assert told
+        parts = re.findall(r"\(claim (\d+)\) on (\d+)", told[2])
+        assert int(told[1]) == sum(int(cases) for _, cases in parts) > 0
+        for claim, cases in parts:
+            row = re.search(rf'<th scope="row">{claim}\. .*?data-name="Scope">([^<]*)<', finished.page)
+            assert row
+            assert row[1].startswith(f"{cases} ")
+        assert f'<dd class="figure">{told[1]}</dd><dd>cases of the emitted text</dd>' in finished.page
+
+    def test_a_parameter_keeps_its_number_after_locality(self, finished: Finished) -> None:
+        invariant, local = (numbers_in_cells(finished.page, f"After {what}") for what in WHAT)
+        assert len(invariant) == 16 * 16
+        assert len(local) == (4 + 3 + 3) ** 2  # along an axis, 4 + 3 + 3 pairs of pixels are at most one apart
+        assert local.items() <= invariant.items()
+        assert (len(set(invariant.values())), len(set(local.values()))) == (49, 9)
+
+    def test_the_saved_network_is_the_one_reported(self, finished: Finished, tmp_path: Path) -> None:
+        net = Network.load(finished.out / "lenet.npz", cache_dir=tmp_path)
+        digits = standardise(load_digits())
+        right = round(360 * net.accuracy(digits.test_images.astype(net.dtype), digits.test_labels))
+        assert finished.stdout.startswith(f"held-out accuracy {right / 360:.4f} ({right} of 360)\n")
+        assert f"{right} of 360 images, measured" in finished.page
+
+
+WHAT = ("translation invariance", "locality")
+
+
+def numbers_in_cells(page: str, title: str) -> dict[tuple[str, str], str]:
+    """The numbers in the cells of a weight matrix, by where they are drawn: each is centred in its cell."""
+    found = re.search(rf'<img src="data:image/svg\+xml;base64,([^"]+)" alt="{title}: ', page)
+    assert found
+    picture = base64.b64decode(found[1]).decode()
+    cells = re.findall(r"<!-- (\d+) -->\s*<g [^>]*translate\(([\d.]+) ([\d.]+)\)", picture)
+    return {(x, y): number for number, x, y in cells}

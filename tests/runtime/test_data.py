@@ -209,7 +209,7 @@ def test_a_validation_part_is_stratified_and_never_held_out(labels: list[int], d
 
 def test_a_validation_part_says_what_it_is() -> None:
     source = validation_split(small([1, 2, 3, 4]), parts=2).source
-    assert source == "made up; training images only, 1 of 2 parts set aside for validation"
+    assert source == "made up; training images only, part 0 of 2 set aside for validation"
 
 
 @pytest.mark.parametrize(

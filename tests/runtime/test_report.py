@@ -214,10 +214,10 @@ def test_nothing_claims_more_than_was_done(page: str, empty: ReportContent) -> N
     ("part", "whole", "told"),
     [(360, 360, "100.0 %"), (359, 360, "99.7 %"), (9999, 10000, "99.99 %"), (1999, 2000, "99.95 %"), (0, 0, "none")],
 )
-def test_only_all_of_them_are_a_hundred_per_cent(content: ReportContent, part: int, whole: int, told: str) -> None:
+def test_only_all_of_them_are_a_hundred_per_cent(empty: ReportContent, part: int, whole: int, told: str) -> None:
     counts = [[part, whole - part], [0, 0]]
     told = told.replace(" %", "\N{NO-BREAK SPACE}%")
-    assert f'<dd class="figure">{told}</dd>' in render_report(replace(content, evaluation=Evaluation(counts)))
+    assert f'<dd class="figure">{told}</dd>' in render_report(replace(empty, evaluation=Evaluation(counts)))
 
 
 # --- Runs that ended early --------------------------------------------------------------------------------------------

@@ -15,12 +15,8 @@ from derive.layers import lenet
 from runtime.data import DataError, Digits, load_digits, standardise
 from runtime.network import Network
 from runtime.train import Epoch, History, Settings, SettingsError, TrainingError, confusion_matrix, train
-from tests.runtime.standin import install
 
-
-@pytest.fixture(autouse=True)
-def standin(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch)
+pytestmark = pytest.mark.usefixtures("emission")
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def _fixed(scope: Scope, bound: list[int], choice: tuple[int, ...], source: str)
     """The text of a source with numbers for loop letters."""
     for level, value in zip(bound, choice, strict=True):
         source = re.sub(rf"(?<![\w.]){scope.letters[level]}(?!\w)", str(value), source)
-    return source
+    return re.sub(r"(?<![\w*] )\b(\d+) \+ (\d+)\b(?! \*)", lambda m: str(int(m.group(1)) + int(m.group(2))), source)
 
 
 def scatter(ctx: Context, stage: Stage) -> list[str]:

@@ -1,0 +1,21 @@
+"""`codegen.emit` as the tests use it: real, noted, and the same request printed once a session."""
+
+import functools
+from typing import Any
+
+import codegen
+from derive.layers import Layer
+
+
+class Emission:
+    """`emit`, noting the layers that it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Layer] = []
+
+    def emit(self, layer: Layer, **options: Any) -> codegen.Emitted:
+        self.asked.append(layer)
+        return _printed(layer, **options)
+
+
+_printed = functools.cache(codegen.emit)
