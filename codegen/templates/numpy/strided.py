@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from codegen.plan import PlanError, Stage, extent, number
 from codegen.templates.numpy.text import Context, looped, only_monomial, times
@@ -106,7 +107,13 @@ def _fixed(scope: Scope, bound: list[int], choice: tuple[int, ...], source: str)
     """The text of a source with numbers for loop letters."""
     for level, value in zip(bound, choice, strict=True):
         source = re.sub(rf"(?<![\w.]){scope.letters[level]}(?!\w)", str(value), source)
-    return re.sub(r"(?<![\w*] )\b(\d+) \+ (\d+)\b(?! \*)", lambda m: str(int(m.group(1)) + int(m.group(2))), source)
+    return re.sub(r"([\[:]|, )([\d+*\- ]*\d)(?=[:,\]])", lambda m: m.group(1) + str(_sum(m.group(2))), source)
+
+
+def _sum(text: str) -> int:
+    """The value of a sum of products of integers, such as ``2*1 + 3``."""
+    terms = re.findall(r"([+-]?) ?([\d*]+)", text)
+    return sum((-1 if sign == "-" else 1) * prod(map(int, factors.split("*"))) for sign, factors in terms)
 
 
 def scatter(ctx: Context, stage: Stage) -> list[str]:
