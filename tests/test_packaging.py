@@ -112,8 +112,6 @@ def test_an_import_drags_in_nothing_heavy(package: str, unwanted: set[str]) -> N
 @pytest.mark.parametrize("name", ["run", "test"])
 def test_each_readme_command_is_one_marked_line(name: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(
-        rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL
-    )
+    blocks = re.findall(rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 1
     assert len(blocks[0].splitlines()) == 1
