@@ -61,7 +61,7 @@ def reported(command: Command) -> Command:
         try:
             command(*args, **kwargs)
         except BrokenPipeError:
-            raise  # the reader went away: click ends quietly
+            raise  # the reader went away: the command ends quietly
         except Exception as error:
             status = _status(error)
             if status is None:
