@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from runtime.report import Milestone, ReportContent, TheoremCard, WeightPicture
 
 SHOWN_MISTAKES = 12
+_ROUNDED = {
+    "fully connected": "10^12",
+    "re-indexed": "10^12",
+    "translation invariant": "4 * 10^6",
+    "local": "4 D^2 = 400",
+}
 _LONG = "Its steps carry the formulas of the whole network, megabytes of them, and are left out here."
 
 
@@ -94,7 +100,11 @@ def _milestones() -> list[Milestone]:
     counts = zip(book_counts(n=4, reach=1), book_counts(), milestones(one_channel(2)), strict=True)
     for small, large, milestone in counts:
         told = Derivation(milestone.name, milestone.statement, milestone.theorem, names=names)
-        numbers = [("n = 4, D = 1", f"{small.value:,}"), ("n = 1000, D = 10", f"{large.value:,}")]
+        numbers = [
+            ("n = 4, D = 1", f"{small.value:,}"),
+            ("n = 1000, D = 10", f"{large.value:,}"),
+            ("d2l rounds to", _ROUNDED.get(milestone.name, "")),
+        ]
         formula = _statement(told, Html())
         conditions = ", ".join(Text().conditions(told.record.facts, ()))
         symbolic = str(large.expression).replace("**", "^")

@@ -177,7 +177,7 @@ class Notation(ABC):
         inner = self.namer.extend(scope, m.binders, m.factors)
         pieces = [self._sum(m.binders, inner, len(scope))] if m.binders else []
         pieces += [self.bracket(c) for c in self.conditions(m.guards, inner)]
-        body = self._body(abs(m.coefficient), m.factors, inner, bare=not pieces)
+        body = self._body(abs(m.coefficient), m.factors, inner, bare=not m.guards)
         return [*pieces, *body]
 
     def _sum(self, intervals: Sequence[Interval], scope: Scope, start: int) -> str:
@@ -188,7 +188,7 @@ class Notation(ABC):
         return self.sum(bounds, ", ".join(self.intervals(intervals, scope, start)))
 
     def _body(self, coefficient: Fraction, factors: Sequence[Factor], scope: Scope, bare: bool) -> list[str]:
-        """Coefficient and factors, the reciprocals among them as a denominator; nothing for a 1 after a sum."""
+        """Coefficient and factors, the reciprocals among them as a denominator; nothing for a 1 after a bracket."""
         below = [f.argument for f in factors if isinstance(f, Apply) and f.function == "recip"]
         above = self._powers([f for f in factors if not _is_reciprocal(f)], scope)
         if not below:
