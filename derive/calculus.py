@@ -111,11 +111,15 @@ def conventions(e: Expr, target: Tensor) -> tuple[str, ...]:
 
 def discharged(x: Expr) -> bool:
     """Whether ``x > 0`` for all real values: one positive multiple of exponentials, sigmoids and their reciprocals."""
-    if len(x.monomials) != 1:
-        return False
-    m = x.monomials[0]
-    plain = not m.binders and not m.guards and m.coefficient > 0
-    return plain and all(isinstance(f, Apply) and _positive_function(f) for f in m.factors)
+    return len(x.monomials) == 1 and not x.monomials[0].binders and positive_terms(x)
+
+
+def positive_terms(x: Expr) -> bool:
+    """Whether x is made of positive terms only: its value is positive as soon as one of its sums is not empty."""
+    return all(
+        m.coefficient > 0 and not m.guards and all(isinstance(f, Apply) and _positive_function(f) for f in m.factors)
+        for m in x.monomials
+    )
 
 
 def _positive_function(f: Apply) -> bool:

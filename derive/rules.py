@@ -30,6 +30,7 @@ from derive.indices import (
 from derive.obligations import Ledger, Refused
 from derive.solver import FALSE
 from derive.terms import (
+    Apply,
     Derivative,
     Expr,
     Factor,
@@ -340,7 +341,10 @@ class SigmoidTanh:
 
 @dataclass(frozen=True, slots=True)
 class RecipFactor:
-    """recip(c x) = recip(c) recip(x), c a factor of every monomial of the argument, where both exist."""
+    """recip(c x) = recip(c) recip(x), c a factor of every monomial of the argument, where both exist.
+
+    That is a condition, unless the argument is positive by its form.
+    """
 
     name: ClassVar[str] = "law recip-factor"
     factor: int
@@ -349,8 +353,10 @@ class RecipFactor:
     def rewrite(self, at: Place, ledger: Ledger) -> Expr:
         """See the class."""
         check_scope(term(at.scope, self.common))
-        new = calculus.law_recip_factor(at.factor(self.factor), self.common)
-        ledger.conditions.append("every reciprocal is of a number that is not 0")
+        factor = at.factor(self.factor)
+        new = calculus.law_recip_factor(factor, self.common)
+        if not _positive_argument(at, factor, ledger):
+            ledger.conditions.append(f"{factor.text} is the reciprocal of a number that is not 0")
         return at.times(at.without(self.factor), new)
 
 
@@ -369,7 +375,10 @@ class RecipScale:
 
 @dataclass(frozen=True, slots=True)
 class LogFactor:
-    """log(exp(a) x) = a + log(x), exp(a) a factor of every monomial of the argument, where x > 0."""
+    """log(exp(a) x) = a + log(x), exp(a) a factor of every monomial of the argument, where x > 0.
+
+    That is a condition, unless the argument is positive by its form.
+    """
 
     name: ClassVar[str] = "law log-factor"
     factor: int
@@ -379,8 +388,10 @@ class LogFactor:
         """See the class."""
         check_scope(term(at.scope, self.common))
         factor = at.factor(self.factor)
-        ledger.conditions.append(f"{factor.text} is the logarithm of a positive number")
-        return at.times(at.without(self.factor), calculus.law_log_factor(factor, self.common))
+        new = calculus.law_log_factor(factor, self.common)
+        if not _positive_argument(at, factor, ledger):
+            ledger.conditions.append(f"{factor.text} is the logarithm of a positive number")
+        return at.times(at.without(self.factor), new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +420,15 @@ RULES: tuple[type[Rule], ...] = (
     Unfold, Reindex, Contract, Reguard, RewriteIndex, Case, Drop, Count, Differentiate,
     ExpSum, Sigmoid, SigmoidTanh, RecipFactor, RecipScale, LogFactor, Cancel,
 )  # fmt: skip
+
+
+def _positive_argument(at: Place, factor: Factor, ledger: Ledger) -> bool:
+    """Whether the argument of a function is positive by its form: positive terms, and one sum that is not empty."""
+    if not isinstance(factor, Apply) or not calculus.positive_terms(factor.argument):
+        return False
+    return any(
+        all(ledger.holds(at.known, NonNegative(hi - lo - 1)) for lo, hi in m.binders) for m in factor.argument.monomials
+    )
 
 
 def eliminate(at: Place, variable: int, value: Index, guards: Iterable[Guard]) -> Expr:

@@ -931,6 +931,17 @@ def test_a_pair_is_a_number_and_its_reciprocal():
     refused(begin(term(0, X[i], function("recip", X[0], depth=1), over=[interval(0, n)])), Cancel(0, 1))
 
 
+@pytest.mark.parametrize(("law", "name"), [(RecipFactor, "recip"), (LogFactor, "log")])
+def test_a_sum_of_exponentials_is_positive_only_where_it_is_not_empty(law, name):
+    """Over no class at all the sum is 0, which has neither a reciprocal nor a logarithm."""
+    n, y = symbol("n"), tensor("y", symbol("n"))
+    shift_ = Apply("exp", term(0, tensor("M")[()]))
+    inner = Apply("exp", term(1, tensor("M")[()])), Apply("exp", term(1, y[var(0)]))
+    e = term(0, Apply(name, term(0, *inner, over=[interval(0, n)])))
+    for least, conditions in ((0, 1), (1, 0)):
+        assert len(rewrite(begin(e, facts=[at_least(n, least)]), (0,), law(0, shift_)).conditions) == conditions
+
+
 def test_reciprocals_and_logarithms_record_their_conditions():
     e = term(0, function("recip", x[()], y[()]))
     assert "not 0" in rewrite(begin(e), (0,), RecipFactor(0, x[()])).conditions[0]
