@@ -73,11 +73,9 @@ def test_claims_are_the_statements_of_the_theorems(name: str) -> None:
         assert (claim.lhs, claim.rhs) == (theorem.lhs, theorem.rhs)
 
 
-def test_what_a_theorem_assumes_is_said() -> None:
-    found = theorems(ONE)
-    assert found["forward"].conditions == ()
-    assert any("is the logarithm of a positive number" in c for c in found["loss"].conditions)
-    assert all(any("reciprocal" in c for c in t.conditions) for o, t in found.items() if o.startswith("gradient"))
+def test_nothing_is_assumed_of_values() -> None:
+    """Sums of exponentials over at least one class are positive, so their logarithms and reciprocals exist."""
+    assert all(t.conditions == () for t in theorems(ONE).values())
 
 
 @pytest.mark.parametrize("name", [ONE, "one axis, no pool"])
