@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from codegen.files import write_atomically
 from codegen.plan import BATCH, Plan, PlanError
 from codegen.version import VERSION
 from derive.indices import Index, index
@@ -82,16 +81,7 @@ class Emitted:
 
         Raises OSError where the folder does not exist or cannot be written to.
         """
-        target = Path(path).resolve()
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")  # beside it: replacing stays on a disk
-        try:
-            with draft.open("xb") as file:
-                file.write(self.source.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_atomically(path, self.source.encode())
 
 
 def emit(

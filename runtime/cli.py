@@ -289,7 +289,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     """
     from runtime import lenet as job
     from runtime.compile import emit as emit_text
-    from runtime.compile import numeric_output_shape, write_atomically
+    from runtime.compile import numeric_output_shape
 
     one_of("LAYER", layer, (*CONVOLUTIONS, "lenet"))
     given = options(
@@ -312,7 +312,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     if out is None:
         typer.echo(emitted.source, nl=False)
     else:
-        write_atomically(out, emitted.source.encode())
+        emitted.write(out)
         say(f"{out}: sha256 {emitted.digest}")
 
 

@@ -15,7 +15,6 @@ import functools
 import hashlib
 import importlib
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import NamedTuple
 import numpy.typing as npt
 
 import codegen
+from codegen.files import write_atomically
 from derive import shapes
 from derive.layers import Conv, Layer
 from derive.legality import LayerError
@@ -282,27 +282,3 @@ def _generator() -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomically(path: PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: an interrupted write leaves what was there before.
-
-    Where the path is a device or a pipe, such as /dev/stdout, the bytes are written to it.
-
-    Raises:
-        OSError: the folder does not exist, or the file cannot be written.
-    """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file() and not target.is_dir():
-        with Path(path).open("wb") as stream:
-            stream.write(content)
-        return
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")  # beside it: a rename stays on its disk
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

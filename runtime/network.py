@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codegen.files import write_atomically
 from derive import layers
 from derive.layers import Activation, Layer, Sequential
 from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, checked, checked_labels, checked_parameters, float_dtype
-from runtime.compile import PathLike, load_module, load_text, numbers, numeric_output_shape, write_atomically
+from runtime.compile import PathLike, load_module, load_text, numbers, numeric_output_shape
 
 _CHUNK = 256  # images at a time where a result needs no whole batch: bounds memory, changes no result's meaning
 _WORKSPACES = 4  # batch sizes whose buffers are kept: full, last, chunk, last chunk

@@ -15,14 +15,14 @@ import hashlib
 import io
 import keyword
 import os
-import secrets
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Literal
+
+from codegen.files import write_atomically
 
 Matrix = Sequence[Sequence[float]]
 Texts = tuple[str, ...] | list[str]  # not Sequence[str], which a single string would be, too
@@ -229,17 +229,7 @@ def write_report(content: ReportContent, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written to.
     """
-    target = Path(path)
-    text = render_report(content)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, render_report(content).encode())
 
 
 def render_report(content: ReportContent) -> str:
