@@ -32,9 +32,13 @@ from codegen.module import load
 from codegen.plan import Plan, Stage
 from derive.evaluate import Evaluator, Table, Undefined
 from derive.terms import Apply
+from derive.trusted import KERNEL, LAYERS
 
 DEGREE = 1000
-DEFINITIONS = "the definitions of layers and loss in derive.layers"
+COMMITTED = (
+    "that codegen/plans/proofs holds what codegen.prove wrote (python -m codegen.prove --check proves it again), the "
+    "comparison of this plan with the theorem's in codegen.architecture or codegen.claims, and SHA-256"
+)
 EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
 ARITHMETIC = "CPython, and what NumPy does with object arrays"
 HASH = "BLAKE2b as a random function"
@@ -253,7 +257,7 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             f"Theorem with the SHA-256 {digest}, proved beforehand; its statement was made anew for this plan and has "
             "that digest. The derivation is committed in codegen/plans/proofs.",
             0.0,
-            (DEFINITIONS, "derive.kernel and the polynomial arithmetic of derive.indices", "Z3", "CPython"),
+            (LAYERS, KERNEL, "Z3", COMMITTED, "CPython"),
         )
         for result, digest in emitted.theorems.items()
     )

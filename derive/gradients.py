@@ -43,13 +43,30 @@ def gradient(layer: Layer, wrt: str = "input", *, form: str = "gather") -> Deriv
     )
     return Derivation(
         title=f"The derivative of {type(layer).__name__} by its {wrt}",
-        introduction=f"The derivative of {what} by the {wrt}, for every cotangent and every size.",
+        introduction=f"The derivative of {what} by the {wrt}, for every cotangent and every size." + _numbers(layer),
         proof=theorem,
         source="d2l 7.2 to 7.6",
         convention="cross-correlation" if isinstance(layer, Conv) else "",
         notes=notes,
         names=Names(axes={"G": "bnij", "X": "bchl", "W": "ncae", "u": "n", "Z": "bnij"}),
     )
+
+
+def _numbers(layer: Layer) -> str:
+    """What the symbols of the theorem are in this layer, for the dimensions that are numbers."""
+    if isinstance(layer, AvgPool):
+        return f" Kernel size {layer.kernel_size} and stride {layer.stride} are those of this layer: 1/k is a number."
+    if not isinstance(layer, (Conv, Linear)):
+        return ""
+    values: dict[str, object] = {}
+    if isinstance(layer, Conv):
+        values = {"C": layer.in_channels, "M": layer.out_channels}
+        for letter, dims in zip("kspd", (layer.kernel_size, layer.stride, layer.padding, layer.dilation), strict=True):
+            values |= {f"{letter}{axis}": d for axis, d in enumerate(dims if isinstance(dims, tuple) else (dims,))}
+    else:
+        values = {"K": layer.in_features, "M": layer.out_features}
+    told = ", ".join(f"{name} = {value}" for name, value in values.items() if str(value) != name)
+    return f" In this layer {told}." if told else ""
 
 
 def target_of(applied: Applied, wrt: str) -> Tensor:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from runtime.lenet import LenetRun
 
 FAILED, BAD_INPUT = 1, 2
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 main = typer.Typer(
     name="certiconv",
@@ -247,10 +250,14 @@ def shape(
         no_bias=False,
     )
     parts = [part.strip() for part in input.split(",")]
-    wrong = [p for p in parts if not (p.lstrip("-").isdecimal() or p.isidentifier())]
+    wrong = [p for p in parts if not (_NUMBER.fullmatch(p) or p.isidentifier())]
     if wrong:
         raise typer.BadParameter(f"{wrong[0]!r} is neither a number nor a name.", param_hint="--input")
-    at = [int(p) if p.lstrip("-").isdecimal() else symbol(p) for p in parts]
+    at = [int(p) if _NUMBER.fullmatch(p) else symbol(p) for p in parts]
+    if layer == "lenet" and any(p.isidentifier() for p in parts[1:]):
+        raise typer.BadParameter(
+            "LeNet's dense layers fix the image: only the batch may be open.", param_hint="--input"
+        )
     if layer in CONVOLUTIONS and len(at) > 1:
         given = {"in_channels": at[1], "out_channels": symbol("M"), **given}
     made = make_layer(layer, given)
@@ -308,8 +315,11 @@ def emit(  # noqa: PLR0913 - an argument an option
     numeric_output_shape(made, at)
     emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype)
     if check:
+        _told_effort(made, at)
         typer.echo(emitted.certificate.to_text(), nl=False, err=True)
     if out is None:
+        if sys.stdout is None:
+            stop("standard output is closed; name a file with --out")
         typer.echo(emitted.source, nl=False)
     else:
         emitted.write(out)
@@ -398,6 +408,8 @@ def lenet(
     Writes report.html and the trained parameters, lenet.npz.  Ctrl-C during training
     keeps the parameters of the last finished epoch, and the report is written with them.
     """
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read when NumPy is imported, below: small products gain nothing from more
     from rich.console import Console
 
     from runtime import lenet as job
@@ -406,7 +418,8 @@ def lenet(
 
     settings = Settings(epochs=epochs, seed=seed)
     chosen = choose(backend)
-    command = f"certiconv lenet --epochs {epochs} --backend {chosen} --seed {seed}"
+    given = "" if data is None else " --data FOLDER"
+    command = f"certiconv lenet --epochs {epochs} --backend {chosen} --seed {seed}{given}"
     run = job.prepare(settings, data=data, backend=chosen, command=command)
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):
@@ -416,13 +429,33 @@ def lenet(
     _result(run, out)
 
 
+def _told_effort(layer: Any, input_shape: tuple[int, ...]) -> None:
+    """Say so where the exact check of a convolution will take long: it costs about a microsecond a product."""
+    from derive.layers import Conv
+
+    if isinstance(layer, Conv):
+        products = math.prod(index_values(layer.parameter_shapes()["weight"]))
+        products *= math.prod(index_values(layer.output_shape(input_shape)[2:]))
+        if products > 5_000_000:
+            minutes = products * 2e-5 / 60
+            say(f"the exact check of {products:,} products an image may take {minutes:.0f} minutes or more")
+
+
+def index_values(dims: Any) -> list[int]:
+    """Dimensions that are numbers, as integers."""
+    from derive.indices import index
+
+    return [index(d).constant or 0 for d in dims]
+
+
 @contextlib.contextmanager
 def _told_interrupt(run: LenetRun) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         done = ", ".join(phase.name for phase in run.phases) or "nothing"
-        stop(f"interrupted; finished: {done}", FAILED)
+        kept = "" if run.saved is None else f"; the parameters are in {run.saved}, and no report was written"
+        stop(f"interrupted; finished: {done}{kept}", FAILED)
 
 
 def _result(run: LenetRun, out: Path) -> None:

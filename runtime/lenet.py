@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from derive import layers
 from derive.legality import LayerError
+from derive.obligations import Refused
 from runtime.compile import PathLike, emit
 from runtime.data import Digits, load_digits, load_idx_folder, standardise
 from runtime.network import Network
@@ -58,7 +59,7 @@ class LenetRun:
     command: str = "certiconv lenet"
     network: layers.Sequential = field(default_factory=layers.lenet)
     derivations: list[Derivation] = field(default_factory=list)
-    plan_derivations: list[Derivation] = field(default_factory=list)
+    plan_derivations: dict[str, Derivation] = field(default_factory=dict)
     emitted: Emitted | None = None
     certificate: Certificate | None = None
     trained: Network | None = None
@@ -66,6 +67,7 @@ class LenetRun:
     confusion: list[list[int]] = field(default_factory=list)
     predictions: list[int] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
+    saved: Path | None = None
 
     @property
     def accuracy(self) -> float:
@@ -88,7 +90,7 @@ def prepare(
 def derive_phase(run: LenetRun) -> str:
     """Prove, for all sizes, what layers and gradients are, and that the plan computes them; Refused if that fails."""
     run.derivations = list(derivations(run.network))
-    run.plan_derivations = list(plan_derivations())
+    run.plan_derivations = plan_derivations()
     return f"{len(run.derivations) + len(run.plan_derivations)} theorems, each proved for all sizes"
 
 
@@ -102,20 +104,22 @@ def derivations(network: layers.Sequential) -> Iterator[Derivation]:
             yield derivation(layer, wrt)
 
 
-def plan_derivations() -> Iterator[Derivation]:
-    """That the stages of LeNet's plan compute its logits, its loss and the derivative of the loss by each parameter."""
+def plan_derivations() -> dict[str, Derivation]:
+    """That the stages of LeNet's plan compute its logits, its loss and each derivative of it, by output of the plan."""
     from codegen.prove import prove_lenet
     from derive.derivation import Derivation
 
     words = {"forward": "the logits", "loss": "the loss"}
+    told: dict[str, Derivation] = {}
     for name, theorem in prove_lenet().items():
         what = words.get(name, f"the derivative of the loss by {name.removeprefix('gradient ')}")
-        yield Derivation(
+        told[name] = Derivation(
             title=f"LeNet's plan computes {what}",
             introduction=f"The last stage of the plan is {what}, by unfolding the stages into one another.",
             proof=theorem,
             source="d2l 7.6",
         )
+    return told
 
 
 def derivation(layer: layers.Layer, wrt: str | None = None) -> Derivation:
@@ -145,18 +149,34 @@ def emit_phase(run: LenetRun) -> str:
 
 def check_phase(run: LenetRun) -> str:
     """Execute the printed text exactly, and make the certificate."""
+    agree(run)
     run.certificate = there(run.emitted).certificate
-    return f"{len(run.certificate.rows)} claims, each with how it is known"
+    return f"{len(run.certificate.rows)} claims, each with how it is known; the theorems quoted are those proved above"
 
 
-def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None) -> str:
-    """Train the checked text, then look at the held-out images once more with the final parameters."""
+def agree(run: LenetRun) -> None:
+    """The theorems that the text quotes are the very ones that this run proved, by the digests of their statements.
+
+    Raises:
+        derive.obligations.Refused: one is missing, or says something else.
+    """
+    quoted = there(run.emitted).theorems
+    for output in there(run.emitted).plan.outputs:
+        told = run.plan_derivations.get(output)
+        if told is None or quoted.get(output) != told.digest:
+            raise Refused(f"the theorem about {output} that was just proved is not the one that the text quotes")
+
+
+def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None, out: Path = Path()) -> str:
+    """Train the checked text and save its parameters, then look at the held-out images once more with them."""
     source = there(run.emitted).source
     network = Network(
         run.network, seed=run.settings.seed, dtype=DTYPE, backend=run.backend, input_shape=INPUT_SHAPE, source=source
     )
     run.trained = network
     run.history = train(network, run.digits, run.settings, on_epoch=on_epoch)
+    network.save(out / "lenet.npz")
+    run.saved = out / "lenet.npz"
     predictions = network.predict(run.digits.test_images.astype(DTYPE))
     run.predictions = predictions.tolist()
     run.confusion = confusion_matrix(run.digits.test_labels, predictions).tolist()
@@ -189,9 +209,8 @@ def perform(run: LenetRun, out: Path, console: Console) -> None:
             done = timed(run, name, phase)
         _tell(console, done)
     with _training(console, run.settings.epochs) as on_epoch:
-        done = timed(run, "train", functools.partial(train_phase, on_epoch=on_epoch))
+        done = timed(run, "train", functools.partial(train_phase, on_epoch=on_epoch, out=out))
     _tell(console, done)
-    there(run.trained).save(out / "lenet.npz")
     _tell(console, timed(run, "report", functools.partial(report_phase, path=out / "report.html")))
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -250,7 +251,12 @@ def _copies(network: Network) -> dict[str, Array]:
 def _one_blas_thread() -> Iterator[str]:
     """BLAS at one thread, in words; without threadpoolctl it is left alone."""
     if importlib.util.find_spec("threadpoolctl") is None:
-        yield "BLAS threads as the system sets them (threadpoolctl is not installed)"
+        one = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
+        yield (
+            "BLAS at one thread, as the environment asks"
+            if one
+            else ("BLAS threads as the system sets them (threadpoolctl is not installed)")
+        )
         return
     from threadpoolctl import threadpool_limits
 

@@ -13,6 +13,7 @@ from derive.render.names import Namer, Names, Scope, taken_names
 from derive.render.record import Record
 from derive.render.steps import ShownStep
 from derive.terms import Expr, Tensor
+from derive.trusted import KERNEL, LAYERS
 
 _THEORIES = {
     "commutative ring": "values in any commutative ring",
@@ -113,7 +114,7 @@ def trusted_of(record: Record) -> tuple[str, ...]:
     every = [record, *record.lemmas()]
     methods = [o.method for r in every for step in r.steps for o in step.obligations]
     solver = sum(method != "by inspection" for method in methods)
-    trusted = ["the definitions listed with the statement", "the rules of derive.kernel and their implementation"]
+    trusted = ["the definitions listed with the statement", LAYERS, KERNEL]
     if solver:
         trusted.append(f"Z3, which discharged {solver} of the {len(methods)} integer side conditions")
     return tuple(trusted)
