@@ -259,7 +259,8 @@ def shape(
             "LeNet's dense layers fix the image: only the batch may be open.", param_hint="--input"
         )
     if layer in CONVOLUTIONS and len(at) > 1:
-        given = {"in_channels": at[1], "out_channels": symbol("M"), **given}
+        fresh = next(name for name in ("M", "M1", "M2", "M3", "M4") if name not in parts)
+        given = {"in_channels": at[1], "out_channels": symbol(fresh), **given}
     made = make_layer(layer, given)
     output = output_shape(made, [index(size) for size in at])
     typer.echo(f"({', '.join(map(str, output))})")
