@@ -431,7 +431,7 @@ def lenet(
 
 
 def _told_effort(layer: Any, input_shape: tuple[int, ...]) -> None:
-    """Say so where the exact check of a convolution will take long: it costs about a microsecond a product."""
+    """Say so where the exact check of a convolution will take long: some 20 microseconds a product in all."""
     from derive.layers import Conv
 
     if isinstance(layer, Conv):
