@@ -14,7 +14,8 @@ from codegen.module import BATCHED, chosen, constants, context, printed, sums, t
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.text import Context
-from codegen.templates.numpy.views import Scope, stored_view
+from codegen.templates.numpy.scope import Scope
+from codegen.templates.numpy.views import stored_view
 from derive.indices import Interval, variables
 from derive.layers import Applied
 
@@ -96,11 +97,12 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     output = plan.by_name[plan.outputs[name]]
     batched = plan.phases[output.name] == "block"
     before = [*printed(ctx, chosen(plan, every, ["prologue"])), *(_zeroed(text) for text in sums(plan))]
-    lines = [_slices(plan), *printed(ctx, chosen(plan, every, BATCHED))]
+    lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     if batched:
         before.append(f"result = np.empty({_result_shape(name)}, w.dtype)")
-        lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
+        if not plan.placed:
+            lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     return Function(
@@ -120,6 +122,11 @@ def _slices(plan: Plan) -> str:
     """The blocks of the inputs that have a batch."""
     read = [t.name for t in plan.inputs if t.name in BLOCKS]
     return f"{', '.join(read)} = {', '.join(f'{BLOCKS[name]}[low:high]' for name in read)}"
+
+
+def _placed(plan: Plan) -> list[str]:
+    """The part of the result in which a block's output is formed, where it is formed there."""
+    return [f"{name} = result[low:high]" for name in sorted({plan.owner(s) for s in plan.placed})]
 
 
 def _result_shape(name: str) -> str:

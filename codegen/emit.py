@@ -25,7 +25,7 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-ALGORITHMS = ("gemm", "direct")
+ALGORITHMS = ("gemm", "direct", "im2col", "phases")
 
 
 if TYPE_CHECKING:

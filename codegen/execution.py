@@ -250,15 +250,10 @@ def _blame(
 def _watched(text: Text, trial: Trial, given: Sequence[Data], plan: Plan) -> Recorder:
     """What every stage held in the last of these calls."""
     recorder = Recorder()
-    module = text.module(traced(text.source, arrays_of(plan)))
+    module = text.module(traced(text.source, plan.arrays))
     module.__dict__[HOOK] = recorder
     work = given[0].workspace(module, trial.calls[0], trial)
     for function, data in zip(trial.calls, given, strict=False):
         recorder.seen.clear()
         data.call(module, function, work)
     return recorder
-
-
-def arrays_of(plan: Plan) -> dict[str, str]:
-    """How a stage is reached in the functions of a text."""
-    return {s.name: f"{'v' if plan.phases[s.name] == 'block' else 'w'}.{s.name}" for s in plan.stages}

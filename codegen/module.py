@@ -72,11 +72,8 @@ def _wrapped(text: str, width: int = 110) -> list[str]:
 
 
 def context(plan: Plan, inputs: Mapping[str, str]) -> Context:
-    """Where every tensor of the plan is found: inputs as given, stages in the workspace ``w`` or in a block ``v``."""
-    arrays = dict(inputs)
-    for stage in plan.stages:
-        arrays[stage.name] = f"{'v' if plan.phases[stage.name] == 'block' else 'w'}.{stage.name}"
-    return Context(plan, arrays)
+    """Where every tensor of the plan is found: inputs as given, stages as ``Plan.arrays`` says."""
+    return Context(plan, {**inputs, **plan.arrays})
 
 
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:

@@ -7,7 +7,8 @@ and never the meaning:
 
 - ``template``: which template prints it; ``loops``: the variables that become Python loops, the others are vectors;
 - ``margin``: zeros stored around its box, written once when the buffer is made;
-- ``into``: the stage whose buffer it takes over, element by element.
+- ``into``: the stage whose buffer it takes over, element by element;
+- an output whose first axis is the batch lies where the result of a call lies: no copy brings it there.
 
 A ``Matrix`` lays several stages side by side in one buffer, along rows or columns, so that ``[W|u] [Col; 1]`` is one
 GEMM.  ``Plan.check`` holds all this to account: definitions before uses, no buffer read after another stage took
@@ -25,7 +26,7 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal["strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view"]
+Template = Literal["strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view", "alias"]
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 
@@ -124,11 +125,11 @@ class Plan:
     def phases(self) -> dict[str, Phase]:
         """When each stage runs: before the blocks of the batch, in each, summed over them, or after them."""
         phases: dict[str, Phase] = {}
-        batched = {t.name for t in self.inputs if any(hi - lo == BATCH for lo, hi in t.box)}
+        batched = {t.name for t in self.inputs if any(map(is_batch, t.box))}
         for s in self.stages:
             reads = {t.name for t in s.body.tensors}
             before = {phases[name] for name in reads if name in phases}
-            if any(hi - lo == BATCH for lo, hi in s.tensor.box):
+            if any(map(is_batch, s.tensor.box)):
                 phases[s.name] = "block"
             elif "block" in before or reads & batched:
                 phases[s.name] = "accumulate"
@@ -137,6 +138,22 @@ class Plan:
             else:
                 phases[s.name] = "prologue"
         return phases
+
+    @cached_property
+    def placed(self) -> frozenset[str]:
+        """The stages that lie where a result of a call lies: outputs with the batch first, and what they take over."""
+        outputs = [self.by_name[name] for name in self.outputs.values()]
+        owners = {self.owner(s.name) for s in outputs if self.phases[s.name] == "block" and is_batch(s.tensor.box[0])}
+        return frozenset(s.name for s in self.stages if self.owner(s.name) in owners)
+
+    @cached_property
+    def arrays(self) -> dict[str, str]:
+        """How each stage is reached in a text: in a block ``v``, in the workspace ``w``, or as a slice of the result."""
+        where = {"block": "v"}
+        return {
+            s.name: self.owner(s.name) if s.name in self.placed else f"{where.get(self.phases[s.name], 'w')}.{s.name}"
+            for s in self.stages
+        }
 
     def needed(self, *names: str) -> set[str]:
         """The stages that these depend on, themselves included."""
@@ -200,8 +217,12 @@ def number(e: IndexLike) -> int:
 
 def extent(bounds: Interval) -> int | None:
     """The number of cells of an axis; None for the batch."""
-    size = bounds[1] - bounds[0]
-    return None if size == BATCH else max(number(size), 0)
+    return None if is_batch(bounds) else max(number(bounds[1] - bounds[0]), 0)
+
+
+def is_batch(bounds: Interval) -> bool:
+    """Whether an axis is the batch."""
+    return bounds[1] - bounds[0] == BATCH
 
 
 def reads_of(e: Expr) -> Iterator[Read]:

@@ -8,7 +8,7 @@ each axis input, kernel, stride, padding, dilation and output of its own.
     weight gradient   dW[n,c,a] = d(Sum G Y) / dW[n,c,a]
     bias gradient     du[n] = d(Sum G Y) / du[n]
 
-A stage has the batch innermost where the layer has it outermost, so the left sides are read at other places.
+A stage may have the batch innermost where the layer has it outermost; then the left sides are read at other places.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Protocol
 from codegen.architecture import instance
 from codegen.claims import Claim
 from codegen.committed import committed
-from codegen.plan import Plan, number
+from codegen.plan import Plan, is_batch, number
 from codegen.plans.convolution import cotangent_of
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
+from codegen.plans.im2col import im2col, phases
 from derive import kernel
 from derive.indices import Index, variables
 from derive.kernel import Theorem
@@ -38,7 +39,7 @@ class Planner(Protocol):
         """See the class."""
 
 
-ALGORITHMS: dict[str, Planner] = {"direct": direct, "gemm": gemm}
+ALGORITHMS: dict[str, Planner] = {"direct": direct, "gemm": gemm, "im2col": im2col, "phases": phases}
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 
 
@@ -141,8 +142,8 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     stage = plan.by_name[plan.outputs[name]]
     rank = stage.tensor.rank
     at = variables(0, rank)
-    batched = name in ("forward", "input_gradient")
-    there = (at[-1], *at[:-1]) if batched else at
+    turned = name in ("forward", "input_gradient") and not is_batch(stage.tensor.box[0])
+    there = (at[-1], *at[:-1]) if turned else at
     rhs = term(rank, applied.y[there]) if target is None else _derivative(applied, target, there)
     return Claim(
         f"{plan.algorithm} {len(applied.windows)}d {name}",

@@ -262,15 +262,20 @@ def bias_gradient(applied: Applied, w: Windows) -> Stage:
     return Stage(define("du", [g.box[1]], body), "reduce", f"n b {w.letters('j')}")
 
 
-def planned(algorithm: str, applied: Applied, itemsize: int, **results: Result) -> dict[str, Plan]:
-    """A plan for each result, which reads the inputs it needs and works on a fitting block of the batch at a time."""
+def planned(
+    algorithm: str, applied: Applied, itemsize: int, *, few: int = FEW, **results: Result
+) -> dict[str, Plan]:
+    """A plan for each result, which reads the inputs it needs and works on a fitting block of the batch at a time.
+
+    ``few``: how many images a block has at least, unless they need far more than the cache.
+    """
     everything = (applied.x, *applied.parameters.values(), cotangent_of(applied))
     plans = {}
     for name, result in results.items():
         read = {t.name for s in result.stages for t in s.body.tensors}
         inputs = tuple(t for t in everything if t.name in read)
         parameters = {key: t.name for key, t in applied.parameters.items() if t.name in read}
-        block = block_size((*inputs, *(s.tensor for s in result.stages)), itemsize)
+        block = block_size((*inputs, *(s.tensor for s in result.stages)), itemsize, few=few)
         output = {name: result.stages[-1].name}
         plans[name] = Plan(algorithm, inputs, result.stages, output, result.matrices, parameters, block)
     return plans
@@ -284,17 +289,17 @@ class Result:
     matrices: tuple[Matrix, ...] = ()
 
 
-def block_size(tensors: Iterable[Tensor], itemsize: int) -> int:
+def block_size(tensors: Iterable[Tensor], itemsize: int, *, few: int = FEW) -> int:
     """How many images to work on at a time: as many as keep the largest tensor within ``CACHE`` bytes.
 
-    Rows of a few images are slower to copy than one image after the other.  So it is at least ``FEW``, or a single one
-    where ``FEW`` would need more than twice the cache.
+    With the batch innermost, rows of a few images are slower to copy than one image after the other.  So it is at least
+    ``few``, or a single one where ``few`` would need more than twice the cache.
     """
     image = itemsize * max(prod(_cells(t)) for t in tensors if _has_batch(t))
     block = min(MOST, CACHE // max(1, image))
-    if block >= FEW:
+    if block >= few:
         return block
-    return FEW if FEW * image <= 2 * CACHE else 1
+    return few if few * image <= 2 * CACHE else 1
 
 
 def _has_batch(t: Tensor) -> bool:

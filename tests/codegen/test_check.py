@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from codegen.certificate import Certificate, Row
 from codegen.check import check, check_network, survival
 from codegen.emit import Emitted, emit
-from codegen.execution import Refuted, Trial, arrays_of
+from codegen.execution import Refuted, Trial
 from codegen.module import load
 from codegen.trace import traced
 from derive.layers import Conv1d, Conv2d, Conv3d, Layer, lenet
@@ -124,7 +124,7 @@ def test_floating_point_faults_need_the_real_dtype() -> None:
 
 def test_a_traced_text_is_the_text_with_one_line_a_stage() -> None:
     emitted = emitted_small()
-    lines = traced(emitted.source, arrays_of(emitted.plan)).splitlines()
+    lines = traced(emitted.source, emitted.plan.arrays).splitlines()
     hooks = [line for line in lines if line.strip().startswith("_seen(")]
     assert [line for line in lines if line not in hooks] == emitted.source.splitlines()
     names = [line.split("'")[1] for line in hooks]

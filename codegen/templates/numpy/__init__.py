@@ -10,10 +10,11 @@ from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
-from codegen.templates.numpy.strided import scatter, strided
+from codegen.templates.numpy.scatter import scatter
+from codegen.templates.numpy.strided import strided
 from codegen.templates.numpy.text import Context
 
-WITHOUT_TEXT = ("constant", "share", "view")
+WITHOUT_TEXT = ("constant", "share", "view", "alias")
 
 
 def print_stage(ctx: Context, stage: Stage) -> list[str]:
@@ -45,19 +46,21 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {"w": [], "v": []}
     made: set[str] = set()
     for stage in plan.stages:
+        if stage.name in plan.placed or stage.template == "alias":
+            continue
         matrix = plan.part_of.get(stage.name)
         owner = ctx.arrays[stage.name].split(".")[0]
         if matrix is None:
-            lines[owner].append(_own_buffer(stage, plan))
+            lines[owner].append(_own_buffer(stage, plan, sparse=stage.name in ctx.sparse))
         else:
             if matrix.name not in made:
                 lines[owner].append(_matrix_buffer(plan, matrix.name))
                 made.add(matrix.name)
             lines[owner].append(_part(plan, stage))
         lines[owner].extend(_filled(stage))
-    for (name, split), attribute in sorted(ctx.flat.items()):
+    for (name, batch, split), attribute in sorted(ctx.flat.items()):
         owner = ctx.arrays[name].split(".")[0]
-        lines[owner].append(f"self.{attribute} = {_flattened(plan, name, split)}")
+        lines[owner].append(f"self.{attribute} = {_flattened(plan, name, batch, split)}")
     for name in ctx.products:
         target = plan.part_of[name].name if name in plan.part_of else name
         lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
@@ -67,7 +70,7 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
 
 
 def _product_target(ctx: Context, name: str, target: str) -> str:
-    flat = [attribute for (owner, _), attribute in ctx.flat.items() if owner == name]
+    flat = [attribute for (owner, *_), attribute in ctx.flat.items() if owner == name]
     return f"self.{flat[0] if flat and target == name else target}"
 
 
@@ -76,12 +79,12 @@ def _shape(dims: tuple[int | None, ...]) -> str:
     return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
 
 
-def _own_buffer(stage: Stage, plan: Plan) -> str:
+def _own_buffer(stage: Stage, plan: Plan, *, sparse: bool) -> str:
     if stage.template == "view":
         return f"self.{stage.name} = self.{stage.into}.reshape{_shape(stage.dims)}"
     if stage.into:
         return f"self.{stage.name} = self.{stage.into}"
-    zeroed = stage.has_margin or stage.template == "scatter" or plan.phases[stage.name] == "accumulate"
+    zeroed = sparse or stage.has_margin or plan.phases[stage.name] == "accumulate"
     return f"self.{stage.name} = np.{'zeros' if zeroed else 'empty'}({_shape(stage.dims)}, dtype)"
 
 
@@ -135,7 +138,10 @@ def _part_slice(plan: Plan, name: str) -> str:
     return f"self.{matrix.name}[{cells}]" if along == 0 else f"self.{matrix.name}[:, {cells}]"
 
 
-def _flattened(plan: Plan, name: str, split: int) -> str:
+def _flattened(plan: Plan, name: str, batch: int, split: int) -> str:
+    if batch:
+        dims = plan.by_name[name].dims
+        return f"self.{name}.reshape({_count(dims[:batch])}, {_count(dims[batch:split])}, {_count(dims[split:])})"
     if name in plan.part_of:
         matrix = plan.part_of[name]
         if matrix.rows[matrix.parts.index(name)] != split:

@@ -7,8 +7,10 @@ copied: the gradient of a kernel is, for each of its cells, the inner product of
 from __future__ import annotations
 
 from codegen.plan import PlanError, Stage
-from codegen.templates.numpy.text import Context, looped, only_monomial
-from codegen.templates.numpy.views import read_view, scope_of, target_view
+from codegen.templates.numpy.clipping import looped
+from codegen.templates.numpy.scope import scope_of
+from codegen.templates.numpy.text import Context, only_monomial
+from codegen.templates.numpy.views import read_view, target_view
 from derive.terms import Read
 
 

@@ -4,16 +4,21 @@ The groups are read off the expression: m are the axes of the result that the fi
 k the bound variables, which both have.  Every operand has to store its groups next to each other, so that it is a
 matrix (or the transpose of one) without a copy.  Several products in one sum, or several results of one left factor,
 are one GEMM when their operands lie side by side in a ``Matrix`` of the plan.
+
+Outer axes of the result that both factors have, or that stand in the way of the two groups, are a *batch* of GEMMs, one
+for each image or for each point of a transform: ``C[b; m; n] = Sum_k A[b; m; k] B[b; k; n]``, where one factor may do
+without b.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-from codegen.plan import Matrix, PlanError, Stage
+from codegen.plan import Matrix, PlanError, Stage, extent, is_batch
 from codegen.templates.numpy.text import Context
-from derive.indices import var
+from derive.indices import Var, index, var
 from derive.terms import Read
 
 
@@ -23,6 +28,7 @@ class Product:
 
     left: Read
     right: Read
+    batch: tuple[int, ...]
     m: tuple[int, ...]
     n: tuple[int, ...]
     k: tuple[int, ...]
@@ -40,23 +46,25 @@ def products_of(stage: Stage) -> list[Product]:
 
 
 def _product(stage: Stage, a: Read, b: Read, bound: int) -> Product:
+    """The groups for the shortest batch that leaves a matrix product."""
     rank = stage.tensor.rank
     in_a, in_b = (_levels(stage, read) for read in (a, b))
-    if 0 in in_b and 0 not in in_a:
-        a, b, in_a, in_b = b, a, in_b, in_a
-    m = tuple(level for level in range(rank) if level in in_a)
-    n = tuple(level for level in range(rank) if level not in in_a)
-    k = tuple(level for level in in_a if level >= rank)
-    if set(n) != {x for x in in_b if x < rank} or set(k) != {x for x in in_b if x >= rank} or len(k) != bound:
-        raise PlanError(f"{stage.name}: {a.text} and {b.text} do not make a matrix product")
-    if m + n != tuple(range(rank)):
-        raise PlanError(f"{stage.name}: the axes of {a.text} are not the outer ones of the result")
-    return Product(a, b, m, n, k)
+    for batch in range(rank + 1):
+        for left, right, ours, theirs in ((a, b, in_a, in_b), (b, a, in_b, in_a)):
+            m = tuple(level for level in range(batch, rank) if level in ours)
+            n = tuple(level for level in range(batch, rank) if level not in ours)
+            k = tuple(level for level in ours if level >= rank)
+            fits = set(n) == {x for x in theirs if batch <= x < rank} and set(k) == {x for x in theirs if x >= rank}
+            if fits and len(k) == bound and m and m + n == tuple(range(batch, rank)):
+                return Product(left, right, tuple(range(batch)), m, n, k)
+    raise PlanError(f"{stage.name}: {a.text} and {b.text} do not make a matrix product")
 
 
 def _levels(stage: Stage, read: Read) -> tuple[int, ...]:
-    levels = tuple(next(iter(e.variables), -1) for e in read.at)
-    if any(e != var(level) for e, level in zip(read.at, levels, strict=True)):
+    """The variables a factor is read at; axes of one cell have none."""
+    long = [e for e, bounds in zip(read.at, read.tensor.box, strict=True) if extent(bounds) != 1 or e.variables]
+    levels = tuple(next(iter(e.variables), -1) for e in long)
+    if any(e != var(level) for e, level in zip(long, levels, strict=True)):
         raise PlanError(f"{stage.name}: {read.text} is not read at plain variables")
     return levels
 
@@ -69,15 +77,14 @@ def matmul(ctx: Context, stage: Stage, *, accumulate: bool) -> list[str]:
     stages = [ctx.plan.by_name[name] for name in group]
     products = [_in_order(ctx, products_of(s)) for s in stages]
     first = products[0][0]
+    together = products[0]
     if len(group) > 1:
         if any(len(p) != 1 or (p[0].left.tensor, p[0].m) != (first.left.tensor, first.m) for p in products):
             raise PlanError(f"{stage.name}: the stages {group} are not one product")
-        left = _operand(ctx, [first.left], [first.m], [first.k])
-        right = _operand(ctx, [p[0].right for p in products], [p[0].k for p in products], [p[0].n for p in products])
-    else:
-        left = _operand(ctx, [p.left for p in products[0]], [p.m for p in products[0]], [p.k for p in products[0]])
-        right = _operand(ctx, [p.right for p in products[0]], [p.k for p in products[0]], [p.n for p in products[0]])
-    target = _matrix_text(ctx, group, len(first.m))
+        together = [p[0] for p in products]
+    left = _operand(ctx, first.batch, [(p.left, p.m, p.k) for p in (together[:1] if len(group) > 1 else together)])
+    right = _operand(ctx, first.batch, [(p.right, p.k, p.n) for p in together])
+    target = _matrix_text(ctx, group, len(first.batch), len(first.batch) + len(first.m))
     if not accumulate:
         return [f"np.matmul({left}, {right}, out={target})"]
     ctx.products.append(group[0])
@@ -100,41 +107,84 @@ def _group(ctx: Context, stage: Stage) -> tuple[str, ...]:
     return (stage.name,)
 
 
-def _operand(
-    ctx: Context, reads: Sequence[Read], outer: Sequence[tuple[int, ...]], inner: Sequence[tuple[int, ...]]
-) -> str:
-    """The matrix with rows ``outer`` and columns ``inner``, transposed where it is stored the other way round."""
+Side = tuple[Read, tuple[int, ...], tuple[int, ...]]
+
+
+def _operand(ctx: Context, batch: tuple[int, ...], sides: Sequence[Side]) -> str:
+    """The matrix with the rows and columns of these reads, transposed where it is stored the other way round."""
     straight = turned = True
-    for read, rows, columns in zip(reads, outer, inner, strict=True):
-        levels = tuple(next(iter(e.variables)) for e in read.at)
-        straight, turned = straight and levels == rows + columns, turned and levels == columns + rows
-    names = tuple(read.tensor.name for read in reads)
+    own = batch if set(batch) & {v for e in sides[0][0].at for v in e.variables} else ()
+    for read, rows, columns in sides:
+        levels = tuple(level for e in read.at for level in e.variables)
+        straight, turned = straight and levels == own + rows + columns, turned and levels == own + columns + rows
+    names = tuple(read.tensor.name for read, _, _ in sides)
+    _, rows, columns = sides[0]
     if not (straight or turned):
-        raise PlanError(f"{names} do not store the groups {outer} and {inner} side by side")
-    text = _matrix_text(ctx, names, len(outer[0] if straight else inner[0]))
-    return text if straight else f"{text}.T"
+        raise PlanError(f"{names} do not store the groups {rows} and {columns} side by side")
+    axes = _axes(sides[0][0], len(own)), _axes(sides[0][0], len(own) + len(rows if straight else columns))
+    text = _matrix_text(ctx, names, *axes)
+    if straight:
+        return text
+    return f"{text}.transpose(0, 2, 1)" if own else f"{text}.T"
 
 
-def _matrix_text(ctx: Context, names: tuple[str, ...], split: int) -> str:
-    """The array that holds these tensors as one matrix."""
+def _axes(read: Read, count: int) -> int:
+    """How many axes of a tensor hold its first variables; axes of one cell go with what comes before them."""
+    seen = 0
+    for axis, e in enumerate(read.at):
+        if e.variables:
+            if seen == count:
+                return axis
+            seen += 1
+    return len(read.at)
+
+
+def _matrix_text(ctx: Context, names: tuple[str, ...], batch: int, split: int) -> str:
+    """The array that holds these tensors as one matrix, or as one for each cell of ``batch`` outer axes."""
     matrix = ctx.plan.part_of.get(names[0])
     if len(names) > 1:
         if matrix is None or matrix.parts != names:
             raise PlanError(f"{names} are not the parts of one matrix of the plan, in that order")
         return matrix_array(ctx, matrix)
     stage = ctx.plan.by_name.get(names[0])
-    if stage is None:
-        tensor = next(t for t in ctx.plan.inputs if t.name == names[0])
-        if tensor.rank != 2:
-            raise PlanError(f"{names[0]}: an input is used as a matrix only when it has two axes")
-        return ctx.arrays[names[0]]
+    if stage is None or stage.template == "alias" or names[0] in ctx.plan.placed:
+        return _reshaped(ctx, names[0], batch, split)
     if stage.has_margin:
         raise PlanError(f"{names[0]}: a margin lies between its elements, it is no matrix")
-    if stage.tensor.rank == 2 and split == 1 and matrix is None:
+    if (stage.tensor.rank, batch, split) in ((2, 0, 1), (3, 1, 2)) and matrix is None:
         return ctx.arrays[names[0]]
-    ctx.flat[(names[0], split)] = f"{names[0]}_m{split}"
+    attribute = f"{names[0]}_m{split}" if not batch else f"{names[0]}_b{batch}m{split}"
+    ctx.flat[(names[0], batch, split)] = attribute
     owner = ctx.arrays[names[0]].split(".")[0]
-    return f"{owner}.{names[0]}_m{split}"
+    return f"{owner}.{attribute}"
+
+
+def _reshaped(ctx: Context, name: str, batch: int, split: int) -> str:
+    """What comes from outside, or goes there, as a matrix; its shape is known when it is used."""
+    stage = ctx.plan.by_name.get(name)
+    box = stage.tensor.box if stage else next(t for t in ctx.plan.inputs if t.name == name).box
+    groups = [box[:batch], box[batch:split], box[split:]]
+    sizes = ["-1" if any(map(is_batch, g)) else str(prod(extent(b) or 0 for b in g)) for g in groups]
+    text = alias_of(ctx, stage) if stage and stage.template == "alias" else ctx.arrays[name]
+    if len(box) == 2 and (batch, split) == (0, 1):
+        return text
+    return f"{text}.reshape({', '.join(sizes if batch else sizes[1:])})"
+
+
+def alias_of(ctx: Context, stage: Stage) -> str:
+    """The array whose cells, in the same order, are those of an alias."""
+    (m,) = stage.body.monomials
+    (read,) = m.factors
+    rank = stage.tensor.rank
+    single = [axis for axis in range(rank) if extent(stage.tensor.box[axis]) == 1]
+    kept = [axis for axis in range(rank) if axis not in single]
+    plain = m.coefficient == 1 and not m.binders and not m.guards and isinstance(read, Read)
+    if plain and isinstance(read, Read) and read.tensor.name in {t.name for t in ctx.plan.inputs}:
+        places = [e.substitute(lambda atom: index(0) if atom in map(Var, single) else None) for e in read.at]
+        sizes = [extent(b) for b in read.tensor.box]
+        if places == [var(axis) for axis in kept] and sizes == [extent(stage.tensor.box[axis]) for axis in kept]:
+            return ctx.arrays[read.tensor.name]
+    raise PlanError(f"{stage.name}: {stage.body.text} is not an input with axes of one cell put in between")
 
 
 def matrix_array(ctx: Context, matrix: Matrix) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from codegen.plan import PlanError, Stage
+from codegen.templates.numpy.scope import Scope, scope_of
 from codegen.templates.numpy.text import Context, only_monomial, times
-from codegen.templates.numpy.views import Scope, read_view, scope_of, target_view
+from codegen.templates.numpy.views import read_view, target_view
 from derive.indices import variables
 from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read
 

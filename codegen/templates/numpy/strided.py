@@ -1,10 +1,10 @@
-"""Copies and accumulations by slices: a stage that reads one tensor at affine indices, or writes at them.
+"""Copies and accumulations by slices: a stage that reads one tensor at affine indices.
 
 ``strided`` prints ``D[v] = q Sum_{loops} S[affine(v, loops)]``: the windows of a convolution, a pooling as a sum of
-slabs, a change of layout.  ``scatter`` prints the other direction, ``D[h] = q Sum [h == affine(v, loops)] S[v]``: the
-Toeplitz form of a kernel, and the way back from windows to an image.  Both move whole slices; only the variables
-named as loops become Python loops.  Further factors may depend on loops only: then a slice is moved times a number, as
-in a convolution that shifts and adds.
+slabs, a change of layout.  It moves whole slices; only the variables named as loops become Python loops.  Further
+factors may depend on loops only: then a slice is moved times a number, as in a convolution that shifts and adds.  Where
+the index leaves the box the tensor is zero: what is there is moved (``clipping``), and the rest stays the zero that the
+buffer was made with, or is set to before a sum.  ``scatter`` (its own file) prints the other direction.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from itertools import product
 from math import prod
 
 from codegen.plan import PlanError, Stage, extent, number
-from codegen.templates.numpy.text import Context, looped, only_monomial, times
-from codegen.templates.numpy.views import Scope, View, read_view, scope_of, stored_view, target_view
-from derive.indices import Guard, Index, Zero, var
+from codegen.templates.numpy.clipping import clips_of, looped, statements
+from codegen.templates.numpy.scope import Scope, scope_of
+from codegen.templates.numpy.text import Context, only_monomial, times
+from codegen.templates.numpy.views import View, read_view, target_view
 from derive.terms import Monomial, Read
 
 UNROLLED = 4
@@ -32,29 +33,52 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
     bound = [stage.tensor.rank + k for k in range(len(m.binders))]
     if any(level not in scope.loops for level in bound):
         raise PlanError(f"{stage.name}: a variable that is summed over has to be a loop")
-    target = target_view(ctx.plan, ctx.arrays, stage, scope)
-    read, factors = _factors(stage, m, scope)
-    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
+    read, factors = parts(stage, m, scope)
+    clips = clips_of(ctx.plan, read.tensor, read.at, scope)
+
+    def target(here: Scope) -> View:
+        return target_view(ctx.plan, ctx.arrays, stage, here, clips)
+
+    def moved(here: Scope) -> Moved:
+        source = read_view(ctx.plan, ctx.arrays, read, here, clips)
+        return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
+
     outer = [level for level in sorted(scope.loops) if level < stage.tensor.rank]
     if not bound:
-        return looped(scope, outer, _once(ctx, stage, m, moved, target.text))
+        if clips:
+            left_zero(ctx, stage)
+        return statements(scope, outer, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {m.coefficient}")
-    if moved.number:
-        add = _added(ctx, stage, scope, moved, target)
-        return looped(scope, outer, [f"{target.text}.fill(0)", *looped(scope, bound, add)])
-    return looped(scope, outer, _accumulated(scope, bound, moved.source, target.text))
+    if clips:
+        add = statements(scope, [*outer, *bound], clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
+        return [f"{ctx.arrays[stage.name]}.fill(0)", *add]
+    if factors:
+        add = added(ctx, stage, scope, moved(scope), target(scope))
+        return looped(scope, outer, [f"{target(scope).text}.fill(0)", *looped(scope, bound, add)])
+    return looped(scope, outer, _accumulated(scope, bound, moved(scope).source, target(scope).text))
+
+
+def left_zero(ctx: Context, stage: Stage) -> None:
+    """Note that some cells of a stage are never written: they are the zeros that its own buffer was made with."""
+    users = [s.name for s in ctx.plan.stages if stage.name in (s.into, s.name) and s.into]
+    if users or stage.name in ctx.plan.placed:
+        raise PlanError(
+            f"{stage.name}: cells that are never written have to stay zero, but its buffer is shared with "
+            f"{', '.join(users) or 'the result'}"
+        )
+    ctx.sparse.add(stage.name)
 
 
 @dataclass(frozen=True)
-class _Moved:
+class Moved:
     """What is moved: the text of a slice, and that of the number it is multiplied by, if there is one."""
 
     source: str
     number: str
 
 
-def _factors(stage: Stage, m: Monomial, scope: Scope) -> tuple[Read, list[Read]]:
+def parts(stage: Stage, m: Monomial, scope: Scope) -> tuple[Read, list[Read]]:
     """The read that is moved by slices, and those that are numbers once the loops are fixed."""
     reads = [f for f in m.factors if isinstance(f, Read)]
     slices = [read for read in reads if any(scope.vectors(e) for e in read.at)]
@@ -66,11 +90,12 @@ def _factors(stage: Stage, m: Monomial, scope: Scope) -> tuple[Read, list[Read]]
     return reads[moved], reads[:moved] + reads[moved + 1 :]
 
 
-def _numbers(ctx: Context, reads: list[Read], scope: Scope) -> str:
+def numbers(ctx: Context, reads: list[Read], scope: Scope) -> str:
+    """The product of what is a number once the loops are fixed."""
     return " * ".join(read_view(ctx.plan, ctx.arrays, read, scope).text for read in reads)
 
 
-def _once(ctx: Context, stage: Stage, m: Monomial, moved: _Moved, target: str) -> list[str]:
+def once(ctx: Context, stage: Stage, m: Monomial, moved: Moved, target: str) -> list[str]:
     """One slice to its target."""
     if not moved.number:
         return [times(ctx, moved.source, m.coefficient, target)]
@@ -79,7 +104,7 @@ def _once(ctx: Context, stage: Stage, m: Monomial, moved: _Moved, target: str) -
     return [f"np.multiply({moved.source}, {moved.number}, out={target})"]
 
 
-def _added(ctx: Context, stage: Stage, scope: Scope, moved: _Moved, target: View) -> list[str]:
+def added(ctx: Context, stage: Stage, scope: Scope, moved: Moved, target: View) -> list[str]:
     """One slice added to its target."""
     if not moved.number:
         return [f"np.add({target.text}, {moved.source}, out={target.text})"]
@@ -114,43 +139,3 @@ def _sum(text: str) -> int:
     """The value of a sum of products of integers, such as ``2*1 + 3``."""
     terms = re.findall(r"([+-]?) ?([\d*]+)", text)
     return sum((-1 if sign == "-" else 1) * prod(map(int, factors.split("*"))) for sign, factors in terms)
-
-
-def scatter(ctx: Context, stage: Stage) -> list[str]:
-    """The text of a stage that writes at affine indices, one equation ``h == ...`` for each axis written so."""
-    m = only_monomial(stage)
-    scope = scope_of(stage, m.binders)
-    at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
-    for guard in m.guards:
-        axis, value = _solved(stage, guard, scope)
-        at[axis] = value
-    read, factors = _factors(stage, m, scope)
-    target = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
-    here = scope.loops | set(target.axes)
-    bound = range(stage.tensor.rank, len(scope.letters))
-    if any(set(e.variables) - here for e in read.at) or any(level not in here for level in bound):
-        raise PlanError(f"{stage.name}: the template scatter reads and sums over variables that are written, or loops")
-    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
-    loops = sorted(scope.loops)
-    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
-    if not any(level in bound and _length(scope, level) > 1 for level in loops):
-        return looped(scope, loops, _once(ctx, stage, m, moved, target.text))
-    if m.coefficient != 1:
-        raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
-    add = _added(ctx, stage, scope, moved, target)
-    return [f"{ctx.arrays[stage.name]}.fill(0)", *looped(scope, loops, add)]
-
-
-def _length(scope: Scope, level: int) -> int:
-    lo, hi = scope.intervals[level]
-    return number(hi - lo)
-
-
-def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
-    """The axis an equation is about, and what it says its index is."""
-    if isinstance(guard, Zero):
-        for axis in range(stage.tensor.rank):
-            parts = guard.e.linear_in(axis) if axis not in scope.loops else None
-            if parts is not None and parts[0].constant in (1, -1):
-                return axis, parts[1] * -(parts[0].constant or 1)
-    raise PlanError(f"{stage.name}: {guard.text} is not an equation for the index of an axis")

@@ -1,13 +1,11 @@
-"""What every NumPy template needs: where tensors are found in the text, constants, and loops around a statement."""
+"""What every NumPy template needs: where tensors are found in the text, and constants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from codegen.plan import Plan, PlanError, Stage, number
-from codegen.templates.numpy.views import Scope
+from codegen.plan import Plan, PlanError, Stage
 from derive.terms import Monomial
 
 
@@ -18,9 +16,10 @@ class Context:
     plan: Plan
     arrays: dict[str, str]
     constants: set[Fraction] = field(default_factory=set)
-    flat: dict[tuple[str, int], str] = field(default_factory=dict)
+    flat: dict[tuple[str, int, int], str] = field(default_factory=dict)
     products: list[str] = field(default_factory=list)
     scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    sparse: set[str] = field(default_factory=set)
 
     def constant(self, value: Fraction) -> str:
         """The text for a rational number in the dtype of the workspace."""
@@ -44,16 +43,6 @@ def only_monomial(stage: Stage) -> Monomial:
     if len(stage.body.monomials) != 1:
         raise PlanError(f"{stage.name}: the template {stage.template} prints one monomial, not {stage.body.text}")
     return stage.body.monomials[0]
-
-
-def looped(scope: Scope, levels: Sequence[int], statements: Iterable[str]) -> list[str]:
-    """The statements inside one ``for`` for each of these variables."""
-    lines = []
-    for depth, level in enumerate(levels):
-        lo, hi = (number(e) for e in scope.intervals[level])
-        bounds = f"{lo}, {hi}" if lo else f"{hi}"
-        lines.append(f"{'    ' * depth}for {scope.letters[level]} in range({bounds}):")
-    return lines + [f"{'    ' * len(levels)}{s}" for s in statements]
 
 
 def times(ctx: Context, source: str, coefficient: Fraction, target: str) -> str:

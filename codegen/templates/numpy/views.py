@@ -8,58 +8,14 @@ refused here, with the numbers: text relies on margins and on nothing else.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.plan import Plan, PlanError, Stage, extent, number
-from derive.indices import Index, Interval, index, var
+from codegen.templates.numpy.clipping import Clip
+from codegen.templates.numpy.scope import Scope
+from derive.indices import Index, index, var
 from derive.terms import Read, Tensor
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The variables of a stage in one monomial: a letter and an interval each, and which of them are loops."""
-
-    letters: tuple[str, ...]
-    intervals: tuple[Interval, ...]
-    loops: frozenset[int]
-
-    def text(self, e: Index) -> str:
-        """An index as Python text."""
-        body = re.sub(r"\$(\d+)", lambda m: self.letters[int(m.group(1))], e.text)
-        return re.sub(r"(?<=[\w)])([+-])", r" \1 ", body.removeprefix("+"))
-
-    def vectors(self, e: Index) -> list[int]:
-        """The variables of an index that are not loops."""
-        return sorted(e.variables - self.loops)
-
-    def low(self, e: Index) -> int:
-        """The least value of an affine index over the variables that have numbers for intervals."""
-        return self._extreme(e, lambda slope: slope < 0)
-
-    def high(self, e: Index) -> int:
-        """The largest value."""
-        return self._extreme(e, lambda slope: slope > 0)
-
-    def _extreme(self, e: Index, at_end: Callable[[int], bool]) -> int:
-        total = e
-        for level in sorted(e.variables):
-            parts = total.linear_in(level)
-            if parts is None:
-                raise PlanError(f"{e.text} is not affine")
-            lo, hi = self.intervals[level]
-            end = number(hi) - 1 if at_end(number(parts[0])) else number(lo)
-            total = parts[0] * end + parts[1]
-        return number(total)
-
-
-def scope_of(stage: Stage, binders: Sequence[Interval]) -> Scope:
-    """The scope of one monomial of a stage."""
-    letters = stage.names
-    count = stage.tensor.rank + len(binders)
-    loops = frozenset(k for k in range(count) if letters[k] in stage.loops)
-    return Scope(letters[:count], stage.tensor.box + tuple(binders), loops)
 
 
 @dataclass(frozen=True)
@@ -85,8 +41,17 @@ class View:
         return f"{text}[{', '.join(picks)}]" if picks else text
 
 
-def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: Scope, *, writes: bool = False) -> View:
-    """The cells of ``t`` at these indices, in the array that stores it.
+def stored_view(
+    plan: Plan,
+    array: str,
+    t: Tensor,
+    at: Sequence[Index],
+    scope: Scope,
+    *,
+    writes: bool = False,
+    clips: Mapping[int, Clip] | None = None,
+) -> View:
+    """The cells of ``t`` at these indices, in the array that stores it, for the part of a variable that is not clipped.
 
     What is read outside its box has to be a margin of zeros; a scatter leaves other numbers in its own.
     """
@@ -97,10 +62,10 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
     axes: list[int] = []
     for axis, e in enumerate(at):
         margin = stage.margin[axis] if stage else (index(0), index(0))
-        shifted = e - t.box[axis][0] + margin[0]
+        shifted = scope.put(e - t.box[axis][0] + margin[0])
         size = extent(t.box[axis])
         stored = None if size is None else size + number(margin[0]) + number(margin[1])
-        token, level = _token(t.name, shifted, stored, scope)
+        token, level = _token(t.name, shifted, stored, scope, clips or {})
         tokens.append(token)
         if level in axes:
             raise PlanError(f"{t.name}: a diagonal, {scope.letters[level]} in two axes, is no slice; make it a loop")
@@ -111,7 +76,9 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
     return View(f"{array}[{', '.join(tokens)}]" if tokens else array, tuple(axes))
 
 
-def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, int | None]:
+def _token(
+    name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping[int, Clip]
+) -> tuple[str, int | None]:
     vectors = scope.vectors(e)
     if not vectors:
         _inside(name, e, stored, scope)
@@ -119,6 +86,8 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, 
     if len(vectors) > 1:
         raise PlanError(f"{name}: the index {e.text} has two vector variables; make one of them a loop")
     level = vectors[0]
+    if level in clips:
+        return _clipped(name, e, clips[level], scope), level
     parts = e.linear_in(level)
     step = None if parts is None else parts[0].constant
     if parts is None or step is None or step < 1:
@@ -137,6 +106,15 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, 
     return f"{scope.text(start)}:{scope.text(stop)}" + (f":{step}" if step > 1 else ""), level
 
 
+def _clipped(name: str, e: Index, clip: Clip, scope: Scope) -> str:
+    """The slice of an axis whose variable is clipped: at the index that made it so, or at the variable itself."""
+    if e == scope.put(clip.index):
+        return clip.of_index(scope)
+    if e != var(clip.level):
+        raise PlanError(f"{name}: {e.text} is read where only a part of {scope.letters[clip.level]} is left")
+    return clip.of_variable(scope)
+
+
 def _inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
     for bounds, e in zip(t.box, at, strict=True):
         size = extent(bounds)
@@ -152,12 +130,16 @@ def _inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
         raise PlanError(f"{name}: cells {low}..{high} are read and 0..{stored - 1} are stored; it needs a margin")
 
 
-def read_view(plan: Plan, arrays: dict[str, str], read: Read, scope: Scope) -> View:
+def read_view(
+    plan: Plan, arrays: dict[str, str], read: Read, scope: Scope, clips: Mapping[int, Clip] | None = None
+) -> View:
     """The cells of a read."""
-    return stored_view(plan, arrays[read.tensor.name], read.tensor, read.at, scope)
+    return stored_view(plan, arrays[read.tensor.name], read.tensor, read.at, scope, clips=clips)
 
 
-def target_view(plan: Plan, arrays: dict[str, str], stage: Stage, scope: Scope) -> View:
+def target_view(
+    plan: Plan, arrays: dict[str, str], stage: Stage, scope: Scope, clips: Mapping[int, Clip] | None = None
+) -> View:
     """The cells that a stage writes, inside its margins."""
     at = [var(axis) for axis in range(stage.tensor.rank)]
-    return stored_view(plan, arrays[stage.name], stage.tensor, at, scope, writes=True)
+    return stored_view(plan, arrays[stage.name], stage.tensor, at, scope, writes=True, clips=clips)

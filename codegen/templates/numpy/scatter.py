@@ -1,0 +1,115 @@
+"""Accumulations by slices that are written at affine indices: ``D[h] = q Sum [h == affine(v, loops)] S[v]``.
+
+The Toeplitz form of a kernel, the way back from windows to an image (col2im), tiles of outputs put together.  Each
+equation is solved for an axis of the result; what would be written outside the box is left out (``clipping``).  Where
+the slices cover every cell just once, a term that is added to all of them, such as a bias, is added on the way.
+"""
+
+from __future__ import annotations
+
+from codegen.plan import PlanError, Stage, extent, number
+from codegen.templates.numpy.clipping import clips_of, statements
+from codegen.templates.numpy.scope import Scope, scope_of
+from codegen.templates.numpy.strided import Moved, added, left_zero, numbers, once, parts
+from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.views import View, read_view, stored_view
+from derive.indices import Guard, Index, Zero, var
+from derive.terms import Monomial, Read
+
+
+def scatter(ctx: Context, stage: Stage) -> list[str]:
+    """The text of a stage that writes at affine indices, one equation ``h == ...`` for each axis written so."""
+    m, plus = _terms(stage)
+    scope = scope_of(stage, m.binders)
+    at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
+    for guard in m.guards:
+        axis, value = _solved(stage, guard, scope)
+        at[axis] = value
+    read, factors = parts(stage, m, scope)
+    clips = clips_of(ctx.plan, stage.tensor, at, scope)
+
+    def target(here: Scope) -> View:
+        return stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, here, writes=True, clips=clips)
+
+    def moved(here: Scope) -> Moved:
+        source = read_view(ctx.plan, ctx.arrays, read, here, clips)
+        return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
+
+    _check_variables(stage, read, scope, set(target(scope).axes))
+    loops = sorted(scope.loops)
+    covered = _covered_once(stage, at, scope)
+    if plus is not None:
+        if not covered or factors or m.coefficient != 1:
+            raise PlanError(f"{stage.name}: {plus.text} is added where slices cover every cell once, as they are")
+        return statements(scope, loops, clips, lambda here: [_plus(ctx, plus, at, moved(here), target(here), here)])
+    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
+    bound = range(stage.tensor.rank, len(scope.letters))
+    if covered or not any(level in bound and _length(scope, level) > 1 for level in loops):
+        if not covered:
+            left_zero(ctx, stage)
+        return statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
+    if m.coefficient != 1:
+        raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
+    add = statements(scope, loops, clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
+    return [f"{ctx.arrays[stage.name]}.fill(0)", *add]
+
+
+def _terms(stage: Stage) -> tuple[Monomial, Read | None]:
+    """The monomial that is scattered, and what is added to every cell."""
+    scattered = [m for m in stage.body.monomials if m.guards or m.binders]
+    others = [m for m in stage.body.monomials if m not in scattered]
+    if len(scattered) != 1 or len(others) > 1:
+        raise PlanError(f"{stage.name}: the template scatter prints one sum, not {stage.body.text}")
+    if not others:
+        return scattered[0], None
+    (plain,) = others
+    if plain.coefficient != 1 or len(plain.factors) != 1 or not isinstance(plain.factors[0], Read):
+        raise PlanError(f"{stage.name}: the template scatter adds one read to a sum, not {stage.body.text}")
+    return scattered[0], plain.factors[0]
+
+
+def _check_variables(stage: Stage, read: Read, scope: Scope, written: set[int]) -> None:
+    here = scope.loops | written
+    bound = range(stage.tensor.rank, len(scope.letters))
+    if any(set(e.variables) - here for e in read.at) or any(level not in here for level in bound):
+        raise PlanError(f"{stage.name}: the template scatter reads and sums over variables that are written, or loops")
+
+
+def _plus(ctx: Context, plus: Read, at: list[Index], moved: Moved, target: View, scope: Scope) -> str:
+    """One slice to its target, plus what is read at the axes that are written as they are."""
+    if any(at[level] != var(level) for e in plus.at for level in e.variables):
+        raise PlanError(f"{plus.text} is read at an axis that is written at {', '.join(e.text for e in at)}")
+    other = read_view(ctx.plan, ctx.arrays, plus, scope).aligned(target.axes)
+    return f"np.add({moved.source}, {other}, out={target.text})"
+
+
+def _covered_once(stage: Stage, at: list[Index], scope: Scope) -> bool:
+    """Whether the slices meet every cell of the box exactly once, axis by axis."""
+    used: list[int] = []
+    for axis, e in enumerate(at):
+        if e == var(axis):
+            continue
+        size, vectors = extent(stage.tensor.box[axis]), scope.vectors(e)
+        if size is None or len(vectors) != 1 or set(e.variables) & set(used):
+            return False
+        used += e.variables
+        cells = sorted(number(scope.written_out(choice).put(e)) for choice in scope.choices(sorted(e.variables)))
+        low = number(stage.tensor.box[axis][0])
+        if [cell for cell in cells if low <= cell < low + size] != list(range(low, low + size)):
+            return False
+    return set(used) == set(range(stage.tensor.rank, len(scope.letters)))
+
+
+def _length(scope: Scope, level: int) -> int:
+    lo, hi = scope.intervals[level]
+    return number(hi - lo)
+
+
+def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
+    """The axis an equation is about, and what it says its index is."""
+    if isinstance(guard, Zero):
+        for axis in range(stage.tensor.rank):
+            parts = guard.e.linear_in(axis) if axis not in scope.loops else None
+            if parts is not None and parts[0].constant in (1, -1):
+                return axis, parts[1] * -(parts[0].constant or 1)
+    raise PlanError(f"{stage.name}: {guard.text} is not an equation for the index of an axis")
