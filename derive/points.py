@@ -19,7 +19,8 @@ from itertools import combinations
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 # In the order in which they are preferred where they do equally well.
-SMALL_POINTS = tuple(map(Fraction, ["1", "-1", "1/2", "-2", "2", "-1/2", "3/2", "-2/3", "2/3", "-3/2", "1/3", "-3", "3", "-1/3", "1/4", "-4"]))
+_SMALL = "1 -1 1/2 -2 2 -1/2 3/2 -2/3 2/3 -3/2 1/3 -3 3 -1/3 1/4 -4"
+SMALL_POINTS = tuple(map(Fraction, _SMALL.split()))
 
 
 def powers(points: Sequence[Fraction], count: int) -> Matrix:
