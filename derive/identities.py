@@ -1,186 +1,100 @@
-"""Identities that fast algorithms rest on, put to use: a sum in the form of the algorithm becomes the definition.
+"""Identities that fast algorithms rest on, each a theorem for all sizes, and the tactics that put them to use.
 
-Toom-Cook for tiles of a convolution with stride 1, for all batches, channels, kernels beside, tiles and offsets p:
+Toom-Cook for tiles of a convolution with stride 1, for all batches, channels, numbers of tiles and paddings p:
 
-    Sum_{c,a} W[n,c,a] X[b,c,m j + i + a - p]
-        = Sum_t A[i,t] Sum_c (Sum_a G[t,a] W[n,c,a]) (Sum_e B[t,e] X[b,c,m j + e - p])     for i < m
+    Sum_t A[i,t] Sum_c (Sum_a G[t,a] W[n,c,a]) (Sum_e B[t,e] X[b,c,m j + e - p])
+        = Sum_{c,a} W[n,c,a] X[b,c,m j + i + a - p]                                       for i < m
 
-and the same on two axes, where the three matrices stand once for each.  The proof (``through_identity``) starts from
-the sum S0 with ``K[i,a,e]`` in place of the matrices.  To unfold K gives the right side; to use the theorem
-``K[i,a,e] = [e == i + a]`` and to solve for e gives the left one.  The tactic finds the matrices by their names in
-whatever else is summed, in functions and beside other terms, and so it serves every plan that is opened down to its
-inputs: forward, transposed for gradients, with any padding and position of the tile.
+and the same on two axes, where the three matrices stand once for each (``tiled``).  ``derive.folding`` has the tactic
+that proves it, and ``joined`` turns a sum over tiles and positions in them into a sum over positions.
+
+A convolution in the sense of mathematics runs through its kernel backwards: it is the layer's cross-correlation with
+the kernel flipped (``flip``).  In that form, over the whole line, kernel and input may change places (``commute``).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import lru_cache
 
 from derive import kernel, tactics
-from derive.indices import Zero, equal, interval, symbols, var, variables
+from derive.folding import through_identity
+from derive.indices import IndexLike, Interval, index, inside, interval, symbols, var, variables
 from derive.kernel import Theorem, Where
 from derive.obligations import Refused
-from derive.rules import Contract, Reguard, Reindex, Unfold
-from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read, Substitution, define, expression, tensor, term
+from derive.rules import Reguard, Reindex
+from derive.terms import Monomial, Substitution, define, expression, tensor, term
 from derive.toomcook import ToomCook
 
+# --- tactics ------------------------------------------------------------------------------------------------------
 
-def through_identity(theorem: Theorem, *identities: ToomCook) -> Theorem:
-    """The theorem with ``Sum_t A[i,t] G[t,a] B[t,e]`` on its right side replaced by ``[e == i + a]``, and that solved.
 
-    Every sum over t of such products is found, one for each axis, also inside functions; what else stands in a sum
-    stays.  The equation is solved for a bound variable of the index e, else of a, else of i; where none of them is
-    bound it stays a guard.  Raises Refused where there is no such product.
+def joined(theorem: Theorem, where: Where, pair: tuple[int, int], size: IndexLike) -> Theorem:
+    """``Sum_{j<T, i<m} F(m j + i) = Sum_{h<size} F(h)``: a sum over tiles and the cells in each as one over cells.
+
+    ``pair`` numbers the monomial's variables j and i; h takes the place of j, and i goes.  The cells from ``size`` up
+    to m T have to be zero by the box of something that is read directly.  Raises Refused where they are not, or where
+    an interval does not start at 0 or m is no number.
+
+    >>> from derive.indices import interval, symbol, var
+    >>> from derive.terms import tensor, term
+    >>> n = symbol("n")
+    >>> X = tensor("X", n)
+    >>> tiles = term(0, X[4 * var(0) + var(1)], over=[interval(0, (n + 3) // 4), interval(0, 4)])
+    >>> joined(kernel.begin(tiles), (0,), (0, 1), n).rhs
+    Sum{0<=$0<n}*X[$0]
     """
-    found = 0
-    for f in identities:
-        while (spot := _find(theorem, f)) is not None:
-            theorem = _fold(theorem, f, *spot)
-            found += 1
-    if not found:
-        names = ", ".join(f.label for f in identities)
-        raise Refused(f"through_identity: no sum over t of A[i,t] G[t,a] B[t,e] is there for {names}")
-    return tactics.tidy(theorem)
-
-
-# --- finding a product of the three matrices ----------------------------------------------------------------------
-
-
-def _find(theorem: Theorem, f: ToomCook) -> tuple[Where, int] | None:
-    """The address of a monomial, and which of its own variables is the t of A[i,t] G[t,a] B[t,e] and of nothing else."""
-    for where, m, depth in tactics.scopes(theorem.rhs):
-        for k in range(len(m.binders)):
-            if _matrices(m, f, depth + k) is not None:
-                return where, k
-    return None
-
-
-def _matrices(m: Monomial, f: ToomCook, level: int) -> tuple[Read, Read, Read] | None:
-    """The reads A[i,t], G[t,a] and B[t,e] for the variable t at this level, where it occurs in nothing else."""
-    t = var(level)
-    speaking = [g for g in m.factors if _speaks_of(g, level)]
-    others = [e for bounds in m.binders for e in bounds] + [e for g in m.guards for e in g.indices()]
-    if len(speaking) != 3 or any(level in e.variables for e in others):
-        return None
-    reads = [g for g in speaking if isinstance(g, Read)]
-    a = next((g for g in reads if g.tensor == f.A and g.at[1] == t and level not in g.at[0].variables), None)
-    g = next((g for g in reads if g.tensor == f.G and g.at[0] == t and level not in g.at[1].variables), None)
-    b = next((g for g in reads if g.tensor == f.B and g.at[0] == t and level not in g.at[1].variables), None)
-    return None if a is None or g is None or b is None else (a, g, b)
-
-
-def _speaks_of(f: Factor, level: int) -> bool:
-    """Whether the variable at this level occurs in a factor."""
-    values = tuple(var(v) + int(v == level) for v in range(level + 1))
-    return Substitution(level + 1, values, level + 1).factor(f) != f
-
-
-# --- one product replaced -----------------------------------------------------------------------------------------
-
-
-def _fold(theorem: Theorem, f: ToomCook, where: Where, variable: int) -> Theorem:
-    """The theorem with one such product gone: from S0, see the head of this file, both ways."""
     at = kernel.place(theorem, where)
-    reads = _matrices(at.monomial, f, at.depth + variable)
-    if reads is None:
-        raise Refused(f"{expression(at.depth, [at.monomial]).text}: not a sum over t of A[i,t] G[t,a] B[t,e]")
-    folded = _with_k(at.depth, at.monomial, variable, f, reads)
-    start = kernel.begin(_put(theorem.rhs, where, folded), facts=theorem.facts, over=theorem.binders)
-    algorithm = _unfolded(start, f, at.depth, at.monomial, variable)
-    return kernel.trans(theorem, kernel.trans(kernel.sym(algorithm), _solved(start, f)))
+    binders = at.monomial.binders
+    tile, cell = pair
+    if not {tile, cell} <= set(range(len(binders))) or tile == cell:
+        raise Refused(f"pair={pair}: the monomial binds {len(binders)} variables, and two of them are needed")
+    (low, tiles), (start, m) = binders[tile], binders[cell]
+    if (low.constant, start.constant) != (0, 0) or m.constant is None:
+        raise Refused(f"pair={pair}: tiles and cells are counted from 0, and a tile has a number of cells")
+    names = [k for k in range(len(binders)) if k != cell]
+    level = {k: var(at.depth + p) for p, k in enumerate(names)}
+    h = level[tile]
+    forward = [level[k] if k in names else h - m * (h // m) for k in range(len(binders))]
+    forward[tile] = h // m
+    inverse = [var(at.depth + k) for k in names]
+    inverse[names.index(tile)] = m * var(at.depth + tile) + var(at.depth + cell)
+    whole = [(index(0), m * tiles) if k == tile else binders[k] for k in names]
+    cut = [(index(0), index(size)) if k == tile else binders[k] for k in names]
+    return _reindexed(theorem, where, Reindex(tuple(whole), tuple(forward), tuple(inverse)), cut)
 
 
-def _with_k(depth: int, m: Monomial, variable: int, f: ToomCook, reads: tuple[Read, Read, Read]) -> Monomial:
-    """The monomial with K[i,a,e] for the three reads, and without the variable t."""
-    a, g, b = reads
-    whole = Read(f.K, (a.at[0], g.at[1], b.at[1]))
-    rest = list(m.factors)
-    for read in reads:
-        rest.remove(read)
-    scope, level = depth + len(m.binders), depth + variable
-    gone = Substitution(scope, tuple(var(v - int(v > level)) for v in range(scope)), scope - 1)
-    binders = m.binders[:variable] + m.binders[variable + 1 :]
-    return gone.monomial(replace(m, binders=binders, factors=(*rest, whole)))
+def flipped(theorem: Theorem, where: Where, variable: int) -> Theorem:
+    """``Sum_{lo <= a < hi} F(a) = Sum_{lo <= a < hi} F(lo + hi - 1 - a)``: a sum taken backwards.
+
+    >>> from derive.indices import interval, symbol, var
+    >>> from derive.terms import tensor, term
+    >>> r = symbol("r")
+    >>> flipped(kernel.begin(term(0, tensor("W", r)[r - 1 - var(0)], over=[interval(0, r)])), (0,), 0).rhs
+    Sum{0<=$0<r}*W[$0]
+    """
+    at = kernel.place(theorem, where)
+    binders = at.monomial.binders
+    if variable not in range(len(binders)):
+        raise Refused(f"variable={variable}: the monomial binds {len(binders)} variables")
+    low, high = binders[variable]
+    turned = list(variables(at.depth, len(binders)))
+    turned[variable] = low + high - 1 - turned[variable]
+    return _reindexed(theorem, where, Reindex(binders, tuple(turned), tuple(turned)), binders)
 
 
-def _put(e: Expr, where: Where, new: Monomial) -> Expr:
-    """The expression with another monomial at that address."""
-    m = e.monomials[where[0]]
-    others = e.monomials[: where[0]] + e.monomials[where[0] + 1 :]
-    if len(where) > 1:
-        f = m.factors[where[1]]
-        if isinstance(f, Apply):
-            inner: Factor = replace(f, argument=_put(f.argument, where[2:], new))
-        elif isinstance(f, Maximum):
-            inner = replace(f, body=_put(f.body, where[2:], new))
-        else:
-            raise Refused(f"{f.text}: a sum inside a derivative is worked out first")
-        new = replace(m, factors=m.factors[: where[1]] + (inner,) + m.factors[where[1] + 1 :])
-    return expression(e.depth, (*others, new))
-
-
-def _unfolded(start: Theorem, f: ToomCook, depth: int, wanted: Monomial, variable: int) -> Theorem:
-    """S0 with K unfolded, and t brought to the place it has in the monomial that is wanted."""
-    where, factor = _read_of_k(start, f)
-    opened = kernel.rewrite(start, where, Unfold(factor))
-    count = len(wanted.binders)
-    # Variable number p of the wanted monomial stands at order[p] while t is the last one.
-    order = [count - 1 if p == variable else p - int(p > variable) for p in range(count)]
-    values = (*variables(0, depth), *(var(depth + k) for k in order))
-    last = Substitution(depth + count, values, depth + count).monomial(wanted)
-    binders = tuple(last.binders[order.index(k)] for k in range(count))
-    (last,) = expression(depth, [replace(last, binders=binders)]).monomials
-    there = _locate(opened, depth, last)
-    back = tuple(var(depth + order.index(k)) for k in range(count))
-    forth = tuple(var(depth + k) for k in order)
-    moved = kernel.rewrite(opened, there, Reindex(wanted.binders, back, forth))
-    return kernel.rewrite(moved, _locate(moved, depth, wanted), Reguard(wanted.binders, wanted.guards))
-
-
-def _solved(start: Theorem, f: ToomCook) -> Theorem:
-    """S0 by the identity, and the equation it brings solved for a variable that is bound."""
-    where, factor = _read_of_k(start, f)
-    at = kernel.place(start, where)
-    i, a, e = at.monomial.factors[factor].at
-    theorem = kernel.use(start, where, f.theorem(), (i, a, e))
-    equation = equal(i + a, e)
-    left = at.without(factor)
-    (left,) = expression(at.depth, [replace(left, guards=(*left.guards, equation))]).monomials or (None,)
-    if left is None or equation not in left.guards:
-        return theorem
-    bound = range(at.depth, at.scope)
-    for chosen in (e, a, i):
-        for level in sorted(chosen.variables & set(bound)):
-            if _slope(equation, level) in (1, -1):
-                there = _locate(theorem, at.depth, left)
-                return kernel.rewrite(theorem, there, Contract(level - at.depth, equation))
-    return theorem
-
-
-def _slope(equation: Zero, level: int) -> int | None:
-    parts = equation.e.linear_in(level)
-    return None if parts is None else parts[0].constant
-
-
-def _read_of_k(theorem: Theorem, f: ToomCook) -> tuple[Where, int]:
-    found = tactics.find(theorem.rhs, lambda g: isinstance(g, Read) and g.tensor == f.K)
-    if found is None:
-        raise Refused(f"{f.K.name} is not read on the right side")
-    return found
-
-
-def _locate(theorem: Theorem, depth: int, wanted: Monomial) -> Where:
-    """The address of the monomial with these variables and factors whose guards are these and the fewest others."""
-    best: tuple[int, Where] | None = None
-    for where, m, own in tactics.scopes(theorem.rhs):
-        same = own == depth and (m.binders, m.factors, m.coefficient) == (wanted.binders, wanted.factors, wanted.coefficient)
-        if same and set(m.guards) >= set(wanted.guards):
-            more = len(m.guards) - len(wanted.guards)
-            best = (more, where) if best is None or more < best[0] else best
-    if best is None:
-        raise Refused(f"{expression(depth, [wanted]).text} is not on the right side")
-    return best[1]
+def _reindexed(theorem: Theorem, where: Where, step: Reindex, binders: Sequence[Interval]) -> Theorem:
+    """Reindex one monomial; with these intervals, and without the guards that only repeat the old ones."""
+    at = kernel.place(theorem, where)
+    scope = at.depth + len(step.binders)
+    put = Substitution(at.scope, (*variables(0, at.depth), *step.forward), scope)
+    m = at.monomial
+    kept = tuple(map(put.guard, m.guards))
+    new = Monomial(m.coefficient, step.binders, kept, tuple(map(put.factor, m.factors)))
+    moved = kernel.rewrite(theorem, where, step)
+    for wanted in expression(at.depth, [new]).monomials:
+        moved = kernel.rewrite(moved, tactics.locate(moved, at.depth, wanted), Reguard(tuple(binders), wanted.guards))
+    return moved
 
 
 # --- tiled convolution, for all sizes -----------------------------------------------------------------------------
@@ -232,8 +146,54 @@ def _algorithm(f: ToomCook, axes: int) -> Theorem:
     (b, n), j, i, at_t = variables(0, 2), variables(2, axes), variables(2 + axes, axes), variables(2 + 2 * axes, axes)
     outs = [f.A[i[k], at_t[k]] for k in range(axes)]
     y = term(2 + 2 * axes, *outs, p[(*at_t, n, b, *j)], over=[interval(0, t)] * axes)
-    over = [interval(0, s) for s in (batch, out, *tiles, *[f.m] * axes)]
+    over = [interval(0, s) for s in (batch, out, *tiles)] + [interval(0, f.m)] * axes
     return tactics.unfold_all(kernel.begin(y, over=over), ["P", "U", "V"])
 
 
-__all__ = ["through_identity", "tiled"]
+# --- convolution and cross-correlation ----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def flip(axes: int = 1) -> Theorem:
+    """Cross-correlation with the flipped kernel ``F[n,c,a] := W[n,c,r-1-a]`` is convolution, for all sizes.
+
+    The free variables are the batch, the output channel, and the position h on each axis.
+
+    >>> flip()
+    |- Sum{0<=$3<C,0<=$4<r0}*F[$1,$3,$4]*X[$0,$3,$2+$4-r0+1] = Sum{0<=$3<C,0<=$4<r0}*W[$1,$3,$4]*X[$0,$3,$2-$4]
+    """
+    batch, channels, out = symbols("N C M")
+    r, sizes, outs = (symbols(" ".join(f"{letter}{k}" for k in range(axes))) for letter in "rno")
+    w, x = tensor("W", out, channels, *r), tensor("X", batch, channels, *sizes)
+    n, c, *a = variables(0, 2 + axes)
+    turned = define(
+        "F", [out, channels, *r], term(2 + axes, w[(n, c, *(e - 1 - v for e, v in zip(r, a, strict=True)))])
+    )
+    b, n, *h = variables(0, 2 + axes)
+    c, *a = variables(2 + axes, 1 + axes)
+    reads = x[(b, c, *(h[k] + a[k] - (r[k] - 1) for k in range(axes)))]
+    over = [interval(0, e) for e in (batch, out, *outs)]
+    start = term(2 + axes, turned[(n, c, *a)], reads, over=turned.box[1:])
+    theorem = tactics.unfold_all(kernel.begin(start, over=over), ["F"])
+    for k in range(axes):
+        theorem = flipped(theorem, (0,), 1 + k)
+    return theorem
+
+
+@lru_cache(maxsize=1)
+def commute() -> Theorem:
+    """Convolution of two rows is commutative, for all sizes and at every position h where it may be other than 0.
+
+    >>> commute()
+    |- Sum{0<=$1<r}*w[$1]*x[$0-$1] = Sum{0<=$1<n}*w[$0-$1]*x[$1]
+    """
+    r, n = symbols("r n")
+    w, x = tensor("w", r), tensor("x", n)
+    h, a = var(0), var(1)
+    theorem = kernel.begin(term(1, w[a], x[h - a], over=w.box), over=[interval(0, r + n - 1)])
+    theorem = kernel.rewrite(theorem, (0,), Reguard(w.box, inside(h - a, x.box[0])))
+    theorem = kernel.rewrite(theorem, (0,), Reindex(x.box, (h - a,), (h - a,)))
+    return kernel.rewrite(theorem, (0,), Reguard(x.box, ()))
+
+
+__all__ = ["commute", "flip", "flipped", "joined", "through_identity", "tiled"]
