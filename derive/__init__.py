@@ -38,6 +38,7 @@ from derive.legality import LayerError
 from derive.obligations import Refused
 from derive.reduction import reduction  # the function: `derive.reduction` is never the module of that name
 from derive.shapes import output_shape
+from derive.toomcook import ToomCook, winograd
 
 __all__ = [
     "AvgPool1d",
@@ -57,10 +58,12 @@ __all__ = [
     "Sigmoid",
     "Tanh",
     "Theorem",
+    "ToomCook",
     "gradient",
     "lenet",
     "output_shape",
     "reduction",
     "symbol",
     "symbols",
+    "winograd",
 ]

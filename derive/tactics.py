@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from derive import kernel
 from derive.indices import Atom, Guard, Index, NonNegative, Var, Zero, index, var
 from derive.kernel import Theorem, Where
+from derive.obligations import Refused
 from derive.rules import Contract, Differentiate, Place, Reguard, Reindex, Unfold
 from derive.solver import ask, ask_near, question
-from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, ranges
+from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Monomial, Read, expression, ranges
 
 
 def positions(e: Expr, prefix: Where = ()) -> Iterator[tuple[Where, Monomial]]:
@@ -42,6 +43,22 @@ def find(e: Expr, wanted: Callable[[Factor], bool]) -> tuple[Where, int] | None:
             if wanted(f):
                 return where, j
     return None
+
+
+def locate(theorem: Theorem, depth: int, wanted: Monomial) -> Where:
+    """The address of the monomial with these variables and factors whose guards are these and the fewest others.
+
+    Raises Refused where there is none.
+    """
+    same = (wanted.binders, wanted.factors, wanted.coefficient)
+    found = [
+        (len(m.guards), where)
+        for where, m, own in scopes(theorem.rhs)
+        if own == depth and (m.binders, m.factors, m.coefficient) == same and set(m.guards) >= set(wanted.guards)
+    ]
+    if not found:
+        raise Refused(f"{expression(depth, [wanted]).text} is not on the right side")
+    return min(found)[1]
 
 
 def unfold_all(theorem: Theorem, names: Iterable[str] | None = None) -> Theorem:
@@ -231,6 +248,7 @@ __all__ = [
     "derivative",
     "differentiate_all",
     "find",
+    "locate",
     "positions",
     "reorder",
     "tidy",
