@@ -85,7 +85,7 @@ def convolution_source(
     }
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
-        shapes=shapes, dtype=dtype, functions=functions, rational=any(f.constants for f in functions),
+        shapes=shapes, dtype=dtype, functions=functions, rational=any(f.constants or any("ratio(" in line for line in f.buffers) for f in functions),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-ALGORITHMS = ("gemm", "direct", "im2col", "phases")
+ALGORITHMS = ("gemm", "direct", "im2col", "phases", "toeplitz2", "winograd2", "winograd4")
 
 
 if TYPE_CHECKING:
@@ -152,13 +152,18 @@ def _numbers(layer: Layer, input_shape: Sequence[int]) -> tuple[int, ...]:
 def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str) -> Emitted:
     from codegen.convolution_module import convolution_source
     from codegen.plans.claims import ALGORITHMS as PLANNERS
-    from codegen.plans.claims import proof_digests
+    from codegen.plans.claims import kind_of, proof_digests
 
     _one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
     if algorithm == "auto":
         algorithm = "direct" if layer.in_channels == layer.out_channels == 1 else "gemm"
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
-    plans = PLANNERS[algorithm](applied, itemsize=ITEMSIZES[dtype])
+    if kind_of(applied, algorithm) is None:
+        raise EmitError(
+            f"algorithm={algorithm!r}: it takes kernels of one side from 2 on, stride and dilation 1, on 1 or 2 spatial "
+            f"axes, not {layer}; algorithm='auto' takes any"
+        )
+    plans = PLANNERS[algorithm].plan(applied, itemsize=ITEMSIZES[dtype])
     theorems = proof_digests(applied, algorithm, plans)
     provenance = _provenance(layer, shape, dtype, algorithm, theorems)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."

@@ -61,6 +61,8 @@ def printed(ctx: Context, stages: Iterable[Stage]) -> tuple[str, ...]:
     lines: list[str] = []
     for stage in stages:
         text = print_stage(ctx, stage)
+        if stage.template == "constant" and len(stage.body.monomials) > 1:
+            continue  # a matrix of numbers: they stand where the buffers are made
         lines.extend(f"# {line}" for line in _wrapped(formula(stage)))
         lines.extend(text)
     return tuple(lines)

@@ -21,15 +21,19 @@ from codegen.architecture import instance
 from codegen.claims import Claim
 from codegen.committed import committed
 from codegen.plan import Plan, is_batch, number
+from codegen.plans import toeplitz, winograd
 from codegen.plans.convolution import cotangent_of
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from codegen.plans.im2col import im2col, phases
+from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
 from derive.indices import Index, variables
 from derive.kernel import Theorem
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import Expr, Tensor, instantiate, tensor, term
+
+Limits = tuple[tuple[str, int], ...]
 
 
 class Planner(Protocol):
@@ -39,48 +43,85 @@ class Planner(Protocol):
         """See the class."""
 
 
-ALGORITHMS: dict[str, Planner] = {"direct": direct, "gemm": gemm, "im2col": im2col, "phases": phases}
+@dataclass(frozen=True)
+class Algorithm:
+    """A planner, the side of its tiles of outputs (1: none), and whether it rests on Toom-Cook's identity."""
+
+    plan: Planner
+    tile: int = 1
+    toom_cook: bool = False
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "direct": Algorithm(direct),
+    "gemm": Algorithm(gemm),
+    "im2col": Algorithm(im2col),
+    "phases": Algorithm(phases),
+    "toeplitz2": Algorithm(toeplitz.planner(2), 2),
+    "winograd2": Algorithm(winograd.planner(2), 2, toom_cook=True),
+    "winograd4": Algorithm(winograd.planner(4), 4, toom_cook=True),
+}
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+POINTWISE = (("kernel_size", 1), ("padding", 0))
+WINOGRAD = (("winograd2", 3), ("winograd2", 5), ("winograd4", 3))
+
+
+def with_kernel(side: int) -> Limits:
+    """The limits of Toom-Cook: a kernel of this side, stride and dilation 1."""
+    return (("kernel_size", side), ("stride", 1), ("dilation", 1))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plan with theorems of its own: algorithm, spatial axes, with or without bias.
+    """A kind of plan with theorems of its own: algorithm, spatial axes, with or without bias, and what is no symbol.
 
-    ``pointwise`` says that kernels have one cell and nothing is padded, for which gemm has another plan.
+    ``limits`` are arguments of the layer that have numbers: kernels of one cell without padding, for which gemm has
+    another plan, or the kernel that a scheme of Toom-Cook is made for.
     """
 
     algorithm: str
     axes: int
     bias: bool = True
-    pointwise: bool = False
+    limits: Limits = ()
 
     @property
     def applied(self) -> Applied:
-        """The layer with a symbol for every size, on an input of such sizes."""
+        """The layer with a symbol for every other size, on an input of such sizes."""
         layer, shape = symbolic(KINDS[self.axes])
-        if self.pointwise:
-            layer = replace(layer, kernel_size=1, padding=0)
-        return replace(layer, bias=self.bias).on(tensor("X", *shape), "Y")
+        layer = replace(layer, bias=self.bias, **dict(self.limits))
+        return layer.on(tensor("X", *shape), "Y")
+
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """The plans of that layer."""
+        return ALGORITHMS[self.algorithm].plan(self.applied)
 
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
-        limits = ("" if self.bias else ", without bias") + (", pointwise" if self.pointwise else "")
+        kernel = f", kernel {dict(self.limits)['kernel_size']}" if self.limits else ""
+        limits = ("" if self.bias else ", without bias") + (", pointwise" if self.limits == POINTWISE else kernel)
         return f"{self.algorithm} {result}{limits}"
 
 
 def kinds(axes: int) -> Iterator[Kind]:
-    """Every kind of plan for a number of spatial axes."""
+    """Every kind of plan for a number of spatial axes whose theorems are committed."""
     for bias in (True, False):
-        yield Kind("direct", axes, bias)
-        yield Kind("gemm", axes, bias)
-        yield Kind("gemm", axes, bias, pointwise=True)
+        yield from (Kind(name, axes, bias) for name, algorithm in ALGORITHMS.items() if not algorithm.toom_cook)
+        yield Kind("gemm", axes, bias, POINTWISE)
+        if axes < 3:
+            yield from (Kind(name, axes, bias, with_kernel(side)) for name, side in WINOGRAD)
 
 
-def kind_of(applied: Applied, algorithm: str) -> Kind:
-    """The kind of plan that an algorithm has for a convolution."""
-    pointwise = algorithm == "gemm" and is_pointwise(applied)
-    return Kind(algorithm, len(applied.windows), "bias" in applied.parameters, pointwise)
+def kind_of(applied: Applied, algorithm: str) -> Kind | None:
+    """The kind of plan that an algorithm has for a convolution; None where it has none for it."""
+    axes, bias = len(applied.windows), "bias" in applied.parameters
+    if ALGORITHMS[algorithm].toom_cook:
+        sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
+        ((side, *steps), *others) = sides
+        if axes == 3 or others or steps != [1, 1] or side is None or side < 2:
+            return None
+        return Kind(algorithm, axes, bias, with_kernel(side))
+    return Kind(algorithm, axes, bias, POINTWISE if algorithm == "gemm" and is_pointwise(applied) else ())
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -92,8 +133,7 @@ def claims(kind: Kind) -> dict[str, Claim]:
     >>> forward.prove().facts == forward.facts
     True
     """
-    applied = kind.applied
-    return claims_of(applied, ALGORITHMS[kind.algorithm](applied))
+    return claims_of(kind.applied, kind.plans)
 
 
 def prove(axes: int) -> dict[str, Theorem]:
@@ -107,11 +147,11 @@ def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -
     Facts and stages are compared by plain arithmetic; nothing is proved here.
     """
     kind = kind_of(applied, algorithm)
-    file = committed(f"conv{kind.axes}d")
-    if file is None:
+    file = None if kind is None else committed(f"conv{kind.axes}d")
+    if kind is None or file is None:
         return {}
-    general = kind.applied
-    every, sizes = ALGORITHMS[algorithm](general), _sizes(general, applied)
+    general, every = kind.applied, kind.plans
+    sizes = _sizes(general, applied)
     found = {}
     for name, claim in claims_of(general, every).items():
         same = not instance(plans[name], every[name], claim.facts, sizes)
@@ -145,10 +185,16 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     turned = name in ("forward", "input_gradient") and not is_batch(stage.tensor.box[0])
     there = (at[-1], *at[:-1]) if turned else at
     rhs = term(rank, applied.y[there]) if target is None else _derivative(applied, target, there)
-    return Claim(
-        f"{plan.algorithm} {len(applied.windows)}d {name}",
-        term(rank, stage.tensor[at]), rhs, applied.facts, stage.tensor.box, plan.stages, (applied.y.name,),
-    )  # fmt: skip
+    title = f"{plan.algorithm} {len(applied.windows)}d {name}"
+    sides = term(rank, stage.tensor[at]), rhs, applied.facts, stage.tensor.box, plan.stages, (applied.y.name,)
+    algorithm = ALGORITHMS.get(plan.algorithm, Algorithm(direct))
+    if algorithm.tile == 1:
+        return Claim(title, *sides)
+    outputs = tuple(applied.y.box[2:])
+    if not algorithm.toom_cook:
+        return TiledClaim(title, *sides, algorithm.tile, outputs)
+    schemes = winograd.Tiling.of(applied, algorithm.tile).schemes
+    return TiledClaim(title, *sides, algorithm.tile, outputs, schemes, turned=name == "input_gradient")
 
 
 def _derivative(applied: Applied, target: Tensor, at: tuple[Index, ...]) -> Expr:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.numpy.dot import dot
+from codegen.templates.numpy.constants import numbers
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter
@@ -61,17 +62,11 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for (name, batch, split), attribute in sorted(ctx.flat.items()):
         owner = ctx.arrays[name].split(".")[0]
         lines[owner].append(f"self.{attribute} = {_flattened(plan, name, batch, split)}")
-    for name in ctx.products:
-        target = plan.part_of[name].name if name in plan.part_of else name
-        lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
+    for name, target in ctx.products.items():
+        lines["w"].append(f"self.{name}_part = np.empty_like({target.replace('w.', 'self.', 1)})")
     for name, dims in ctx.scratch.items():
         lines[ctx.arrays[name].split(".")[0]].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
     return lines
-
-
-def _product_target(ctx: Context, name: str, target: str) -> str:
-    flat = [attribute for (owner, *_), attribute in ctx.flat.items() if owner == name]
-    return f"self.{flat[0] if flat and target == name else target}"
 
 
 def _shape(dims: tuple[int | None, ...]) -> str:
@@ -90,7 +85,7 @@ def _own_buffer(stage: Stage, plan: Plan, *, sparse: bool) -> str:
 
 def _filled(stage: Stage) -> list[str]:
     if stage.template == "constant":
-        return [f"self.{stage.name}[...] = {stage.body.monomials[0].coefficient}"]
+        return numbers(stage)
     if stage.template == "share":
         return [f"self.{stage.name}[...] = ratio(1, max(batch, 1), dtype)"]
     return []

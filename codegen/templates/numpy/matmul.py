@@ -87,7 +87,7 @@ def matmul(ctx: Context, stage: Stage, *, accumulate: bool) -> list[str]:
     target = _matrix_text(ctx, group, len(first.batch), len(first.batch) + len(first.m))
     if not accumulate:
         return [f"np.matmul({left}, {right}, out={target})"]
-    ctx.products.append(group[0])
+    ctx.products[group[0]] = target
     part = f"w.{group[0]}_part"
     return [f"np.matmul({left}, {right}, out={part})", f"np.add({target}, {part}, out={target})"]
 

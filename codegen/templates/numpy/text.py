@@ -17,7 +17,7 @@ class Context:
     arrays: dict[str, str]
     constants: set[Fraction] = field(default_factory=set)
     flat: dict[tuple[str, int, int], str] = field(default_factory=dict)
-    products: list[str] = field(default_factory=list)
+    products: dict[str, str] = field(default_factory=dict)
     scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)
 
