@@ -14,7 +14,7 @@ fixed by runs in which each of its arguments is the largest in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import prod
 from random import Random
@@ -28,6 +28,7 @@ from codegen.convolution_data import Plans
 from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape
 from codegen.field import Element, P, array, drawn, keyed
+from codegen.growth import Bounds, bounds
 from codegen.module import load
 from codegen.plan import Plan, Stage
 from derive.evaluate import Evaluator, Table, Undefined
@@ -59,6 +60,7 @@ NETWORK_TRIALS = (
     Trial(1, None, ("forward",)),
 )
 INTEGERS = (3, 2)  # the batch and the block of the runs in small integers
+ROUNDED, DRAWN = 3, 100  # runs of a result that is rounded, and the largest integer in them
 MISSED = 1e-6
 _T = TypeVar("_T")
 
@@ -158,11 +160,16 @@ def check_convolution(
     for k, trial in enumerate(trials):
         draw = partial(convolution_data.draw, plans, kind, trial.batch)
         lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
-    bound = convolution_data.largest(plans, dtype, INTEGERS[0])
-    times = _times(bound)
-    for k in range(times):
-        _small_integers(Text(source, run), plans, dtype, bound, f"{digest(source)} integers {k}")
-    rows = [_executed_convolution(trials), _integers(plans, dtype, bound, times), _arrays(trials)]
+    precision = convolution_data.PRECISIONS[dtype]
+    known = {name: bounds(plan, precision, batch=INTEGERS[0]) for name, plan in plans.items()}
+    real, seed = Text(source, run), digest(source)
+    for name, own in known.items():
+        exact = convolution_data.largest(own, dtype)
+        for k in range(_times(exact)):
+            _small_integers(real, plans, name, dtype, exact, f"{seed} integers {k}")
+        for k in range(0 if exact else ROUNDED):
+            _within_bound(real, plans, name, dtype, own, f"{seed} rounded {k}")
+    rows = [_executed_convolution(trials), *_in_dtype(dtype, known), _arrays(trials)]
     return certificate(subject, source, [*proofs, *rows])
 
 
@@ -176,14 +183,28 @@ def _run_trial(text: Text, trial: Trial, draw: Callable[[Random], Data], seed: s
     run_calls(text, trial, [draw(Random(f"{seed} call {k}")) for k in range(len(trial.calls))])
 
 
-def _small_integers(text: Text, plans: Plans, dtype: str, bound: int, seed: str) -> None:
-    """Every result once from integers that the dtype adds and multiplies without rounding."""
-    if bound < 1:
-        return
+def _small_integers(text: Text, plans: Plans, name: str, dtype: str, bound: int, seed: str) -> None:
+    """A result once from integers that the dtype adds and multiplies without rounding."""
     batch, block = INTEGERS
-    for name in plans:
-        data = convolution_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} {name}"))
-        run_calls(text, Trial(batch, block, (name,)), [data])
+    data = convolution_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} {name}"))
+    run_calls(text, Trial(batch, block, (name,)), [data])
+
+
+def _within_bound(text: Text, plans: Plans, name: str, dtype: str, known: Bounds, seed: str) -> None:
+    """A result once from integers up to ``DRAWN``: no element further from the exact one than rounding explains."""
+    batch, block = INTEGERS
+    data = convolution_data.draw_integers(plans, dtype, DRAWN, batch, Random(f"{seed} {name}"))
+    trial, module = Trial(batch, block, (name,)), text.module()
+    found = data.call(module, name, data.workspace(module, name, trial))
+    bound = known.error * DRAWN**2
+    for output, wanted in data.expected(name).items():
+        exact = np.array([float(v) for v in wanted.values]).reshape(wanted.shape)
+        off = float(np.abs(found[output].astype(np.float64) - exact).max(initial=0.0))
+        if not off <= bound:
+            where = f"{name}, [{trial.text()}] in {dtype}"
+            raise Refuted(
+                Finding(f"{where}: {output} is off by {off:.3g}, and rounding explains {bound:.3g}", name, output)
+            )
 
 
 def _times(bound: int) -> int:
@@ -305,23 +326,41 @@ def _executed_convolution(trials: Sequence[Trial]) -> Row:
     )
 
 
-def _integers(plans: Plans, dtype: str, bound: int, times: int) -> Row:
+def _in_dtype(dtype: str, known: Mapping[str, Bounds]) -> list[Row]:
+    """Rows about the runs in the dtype itself: those that are exact, and those that are rounded."""
+    exact = {name: largest for name, own in known.items() if (largest := convolution_data.largest(own, dtype))}
+    rounded = {name: own for name, own in known.items() if name not in exact}
+    rows = [_exact(dtype, exact)] if exact else []
+    return [*rows, _rounded(dtype, rounded)] if rounded else rows
+
+
+def _exact(dtype: str, bounds: Mapping[str, int]) -> Row:
     batch, block = INTEGERS
     digits = convolution_data.DIGITS[dtype]
-    terms = convolution_data.products(plans, batch)
-    if not times:
-        return Row(
-            f"In {dtype} sums of {terms} products round even where all numbers are 1 or -1, so this was not run.",
-            cases(0), "None.", None, (),
-        )  # fmt: skip
+    runs = {name: _times(bound) for name, bound in bounds.items()}
+    listed = ", ".join(f"{runs[name]} of {name} with B = {bound}" for name, bound in bounds.items())
     return Row(
-        f"In {dtype}, with NumPy and BLAS as they are here, output and gradients are exact where no rounding occurs.",
-        cases(times * len(plans)),
-        f"Integers uniform from -{bound} to {bound}, so that {terms} products, as many as a sum can have, stay below "
-        f"2^{digits}; batch {batch}, blocks of {block}; {times} runs of each of {', '.join(plans)}, every element "
-        "compared with the stages in integers. A wrong bilinear form passes a run with probability at most 2/(2B+1).",
-        (2 / (2 * bound + 1)) ** times,
+        f"In {dtype}, with NumPy and BLAS as they are here, the results of {', '.join(bounds)} are exact where no rounding "
+        "occurs.",
+        cases(sum(runs.values())),
+        "Integers uniform from -B to B, with which no number of a stage, nor a sum on the way to it, needs more than "
+        f"{digits} digits; batch {batch}, blocks of {block}; {listed} runs; every element compared with the stages in "
+        "exact numbers. A wrong bilinear form passes a run with probability at most 2/(2B+1).",
+        max((2 / (2 * bound + 1)) ** runs[name] for name, bound in bounds.items()),
         (EVALUATOR, "CPython, and NumPy and BLAS of this machine at other sizes and batches than those run"),
+    )
+
+
+def _rounded(dtype: str, known: Mapping[str, Bounds]) -> Row:
+    batch, block = INTEGERS
+    listed = ", ".join(f"{own.relative:.1e} for {name}" for name, own in known.items())
+    return Row(
+        f"In {dtype} the results of {', '.join(known)} lie within the bound that follows from the stages and their constants.",
+        cases(ROUNDED * len(known)),
+        f"Integers uniform from -{DRAWN} to {DRAWN}; batch {batch}, blocks of {block}; every element compared with the "
+        f"stages in exact numbers. The bound (codegen.growth), relative to the largest value there can be: {listed}.",
+        None,
+        (EVALUATOR, "CPython, and NumPy and BLAS of this machine at other sizes, batches and numbers than those run"),
     )
 
 

@@ -1,8 +1,8 @@
 """What the text of a convolution is executed on: elements of a prime field, or small integers in a real dtype.
 
 Forward, input_gradient, weight_gradient and bias_gradient have a plan each; what ``backward`` gives are the three
-gradients.  Every result is bilinear, so integers of at most B with K B^2 below the dtype's precision, K the number of
-products in a sum, are multiplied and added without rounding, in any order: BLAS has to give the very integers.
+gradients.  Every result is bilinear, so integers of at most B with K B^2 below the dtype's precision, K what the stages
+make of ones, are multiplied and added without rounding, in any order: BLAS has to give the very integers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from codegen.execution import Arrays, Data, Expected, Trial, batch_first, shape, stage_values
 from codegen.field import Element, array, drawn
+from codegen.growth import Bounds
 from codegen.plan import Plan
+from codegen.rounding import FLOAT32, FLOAT64
 from derive.evaluate import RATIONALS, Evaluator, Numbers, Table
 from derive.terms import Tensor
 
@@ -27,6 +29,7 @@ Plans = Mapping[str, Plan]
 BATCHED = {"X": "input", "G": "grad_output"}
 RESULTS = {"input_gradient": "input", "weight_gradient": "weight", "bias_gradient": "bias"}
 DIGITS = {"float32": 24, "float64": 53}
+PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64}
 
 
 @dataclass
@@ -117,18 +120,9 @@ def _values(plans: Plans, numbers: Mapping[str, list[int]], batch: int, kind: Nu
     }
 
 
-def products(plans: Plans, batch: int) -> int:
-    """A bound on the number of products, and of plain terms, in any sum that makes a result.
+def largest(known: Bounds, dtype: str) -> int:
+    """The largest B so that with integers up to B no number of a plan is rounded in this dtype; 0 where there is none.
 
-    An output sums over a kernel and has the bias; a cell of the input is in no more windows than a kernel has cells,
-    for each output channel; a number of the kernel's gradient, or of the bias's, sums over all outputs of a channel.
+    Results are bilinear, so with B the numbers grow as B^2 at most.
     """
-    sizes = {key: shape(t, batch) for key, t in inputs(plans).items()}
-    out, into, *kernel = sizes["weight"]
-    images, _, *positions = sizes["grad_output"]
-    return max(into * prod(kernel) + 1, out * prod(kernel), images * prod(positions))
-
-
-def largest(plans: Plans, dtype: str, batch: int) -> int:
-    """The largest B for which no sum of products of integers up to B leaves the integers that the dtype holds."""
-    return min(1 << 20, isqrt(((1 << DIGITS[dtype]) - 1) // products(plans, batch)))
+    return min(1 << 20, isqrt(int(((1 << DIGITS[dtype]) - 1) / max(known.largest, 1)))) if known.dyadic else 0

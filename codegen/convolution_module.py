@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from codegen.module import BATCHED, chosen, constants, context, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
-from codegen.templates.numpy.text import Context
 from codegen.templates.numpy.scope import Scope
+from codegen.templates.numpy.text import Context
 from codegen.templates.numpy.views import stored_view
 from derive.indices import Interval, variables
 from derive.layers import Applied

@@ -166,6 +166,15 @@ class Plan:
                 waiting.extend(t.name for t in self.by_name[name].body.tensors)
         return found
 
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """The stages that depend on no input: constant matrices, and what is made of them alone."""
+        found: set[str] = set()
+        for s in self.stages:
+            if all(t.name in found for t in s.body.tensors):
+                found.add(s.name)
+        return frozenset(found)
+
     def owner(self, name: str) -> str:
         """The stage whose buffer this one lies in."""
         into = self.by_name[name].into

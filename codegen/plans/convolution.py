@@ -15,7 +15,7 @@ e window cell, h input cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -263,7 +263,7 @@ def bias_gradient(applied: Applied, w: Windows) -> Stage:
 
 
 def planned(
-    algorithm: str, applied: Applied, itemsize: int, *, few: int = FEW, **results: Result
+    algorithm: str, applied: Applied, itemsize: int, results: Mapping[str, Result], *, few: int = FEW
 ) -> dict[str, Plan]:
     """A plan for each result, which reads the inputs it needs and works on a fitting block of the batch at a time.
 

@@ -37,7 +37,7 @@ def direct(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     }
     if "bias" in applied.parameters:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
-    return conv.planned("direct", applied, itemsize, **results)
+    return conv.planned("direct", applied, itemsize, results)
 
 
 def _forward(applied: Applied, w: Windows) -> Result:

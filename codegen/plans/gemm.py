@@ -43,7 +43,7 @@ def gemm(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     }
     if "bias" in applied.parameters:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
-    return conv.planned("gemm", applied, itemsize, **results)
+    return conv.planned("gemm", applied, itemsize, results)
 
 
 def _forward(applied: Applied, w: Windows) -> Result:

@@ -17,10 +17,10 @@ copies again (a polyphase decomposition).
 
 from __future__ import annotations
 
-from codegen.plan import Plan, Stage
+from codegen.plan import Plan, Stage, Template
 from codegen.plans import convolution as conv
 from codegen.plans.convolution import Result, Windows
-from derive.indices import Index, Interval, index, var, variables
+from derive.indices import Index, Interval, equal, index, var, variables
 from derive.layers import Applied
 from derive.terms import Tensor, define, term
 
@@ -57,9 +57,7 @@ def phases(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     return _plans("phases", applied, w, (split, _columns_of_phases(split.tensor, w)), itemsize)
 
 
-def _plans(
-    algorithm: str, applied: Applied, w: Windows, columns: tuple[Stage, ...], itemsize: int
-) -> dict[str, Plan]:
+def _plans(algorithm: str, applied: Applied, w: Windows, columns: tuple[Stage, ...], itemsize: int) -> dict[str, Plan]:
     results = {
         "forward": Result((*columns, *_product(applied, w, columns[-1]))),
         "input_gradient": Result(_input_gradient(applied, w)),
@@ -67,7 +65,7 @@ def _plans(
     }
     if "bias" in applied.parameters:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
-    return conv.planned(algorithm, applied, itemsize, few=FEW, **results)
+    return conv.planned(algorithm, applied, itemsize, results, few=FEW)
 
 
 def _windows_box(applied: Applied, w: Windows) -> list[Interval]:
@@ -85,7 +83,7 @@ def _columns(applied: Applied, w: Windows) -> Stage:
     box = _windows_box(applied, w)
     (b, c), a, i = _split(variables(0, len(box)), w)
     col = define("Col", box, term(len(box), applied.x[(b, c, *_cells(w, a, i))]))
-    template = "alias" if is_input(applied) else "strided"
+    template: Template = "alias" if is_input(applied) else "strided"
     return Stage(col, template, _letters(w), loops=w.loops("a"))
 
 
@@ -155,7 +153,7 @@ def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
     depth = 2 + w.axes
     at = variables(0, depth)
     ai = variables(depth, 2 * w.axes)
-    guards = [conv.equal(at[2 + k], w.read(k, ai[w.axes + k], ai[k])) for k in range(w.axes)]
+    guards = [equal(at[2 + k], w.read(k, ai[w.axes + k], ai[k])) for k in range(w.axes)]
     body = term(depth, dcol.tensor[(*at[:2], *ai)], over=box[2:], guards=guards)
     letters = f"b c {w.letters('h')} {w.letters('a')} {w.letters('i')}"
     return dcol, Stage(define("dX", list(applied.x.box), body), "scatter", letters, loops=w.loops("a"))

@@ -81,5 +81,3 @@ def _pair(m: Monomial, depth: int, size: int, output: Interval) -> tuple[int, in
                     if slopes == [size, 1]:
                         return j, i
     return None
-
-

@@ -45,7 +45,7 @@ def _plans(applied: Applied, w: Windows, algorithm: str, itemsize: int) -> dict[
     }
     if "bias" in applied.parameters:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
-    return conv.planned(algorithm, applied, itemsize, **results)
+    return conv.planned(algorithm, applied, itemsize, results)
 
 
 def _forward(applied: Applied, w: Windows) -> Result:

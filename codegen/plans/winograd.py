@@ -96,7 +96,7 @@ def _plans(applied: Applied, tiling: Tiling, algorithm: str, itemsize: int) -> d
     }
     if bias is not None:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, conv.single(applied)),))
-    plans = conv.planned(algorithm, applied, itemsize, **results)
+    plans = conv.planned(algorithm, applied, itemsize, results)
     return {name: _with_block(plan, itemsize) for name, plan in plans.items()}
 
 
@@ -282,4 +282,3 @@ def _transposed(matrix: Stage, tiles: Stage, name: str, letters: str) -> Stage:
     t = variables(len(at), axes)
     body = term(len(at), matrix.tensor[(*t, *at[:axes])], tiles.tensor[(*t, *at[axes:])], over=matrix.tensor.box[:axes])
     return Stage(define(name, box, body), "matmul", letters)
-

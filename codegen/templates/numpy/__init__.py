@@ -7,8 +7,8 @@ stages by ``codegen.check``.
 from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
-from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.constants import numbers
+from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter

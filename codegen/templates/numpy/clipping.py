@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codegen.plan import PlanError, Plan, extent, number
+from codegen.plan import Plan, PlanError, extent, number
 from codegen.templates.numpy.scope import Scope
 from derive.indices import Index, index, var
 from derive.terms import Tensor

@@ -18,7 +18,7 @@ from math import prod
 
 from codegen.plan import Matrix, PlanError, Stage, extent, is_batch
 from codegen.templates.numpy.text import Context
-from derive.indices import Var, index, var
+from derive.indices import Atom, Var, index, var
 from derive.terms import Read
 
 
@@ -178,9 +178,10 @@ def alias_of(ctx: Context, stage: Stage) -> str:
     rank = stage.tensor.rank
     single = [axis for axis in range(rank) if extent(stage.tensor.box[axis]) == 1]
     kept = [axis for axis in range(rank) if axis not in single]
+    first: set[Atom] = {Var(axis) for axis in single}
     plain = m.coefficient == 1 and not m.binders and not m.guards and isinstance(read, Read)
     if plain and isinstance(read, Read) and read.tensor.name in {t.name for t in ctx.plan.inputs}:
-        places = [e.substitute(lambda atom: index(0) if atom in map(Var, single) else None) for e in read.at]
+        places = [e.substitute(lambda atom: index(0) if atom in first else None) for e in read.at]
         sizes = [extent(b) for b in read.tensor.box]
         if places == [var(axis) for axis in kept] and sizes == [extent(stage.tensor.box[axis]) for axis in kept]:
             return ctx.arrays[read.tensor.name]

@@ -51,8 +51,10 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {m.coefficient}")
     if clips:
-        add = statements(scope, [*outer, *bound], clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
-        return [f"{ctx.arrays[stage.name]}.fill(0)", *add]
+        each = statements(
+            scope, [*outer, *bound], clips, lambda here: added(ctx, stage, here, moved(here), target(here))
+        )
+        return [f"{ctx.arrays[stage.name]}.fill(0)", *each]
     if factors:
         add = added(ctx, stage, scope, moved(scope), target(scope))
         return looped(scope, outer, [f"{target(scope).text}.fill(0)", *looped(scope, bound, add)])

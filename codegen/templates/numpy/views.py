@@ -76,9 +76,7 @@ def stored_view(
     return View(f"{array}[{', '.join(tokens)}]" if tokens else array, tuple(axes))
 
 
-def _token(
-    name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping[int, Clip]
-) -> tuple[str, int | None]:
+def _token(name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping[int, Clip]) -> tuple[str, int | None]:
     vectors = scope.vectors(e)
     if not vectors:
         _inside(name, e, stored, scope)
