@@ -340,8 +340,8 @@ def _exact(dtype: str, bounds: Mapping[str, int]) -> Row:
     runs = {name: _times(bound) for name, bound in bounds.items()}
     listed = ", ".join(f"{runs[name]} of {name} with B = {bound}" for name, bound in bounds.items())
     return Row(
-        f"In {dtype}, with NumPy and BLAS as they are here, the results of {', '.join(bounds)} are exact where no rounding "
-        "occurs.",
+        f"In {dtype}, with NumPy and BLAS as they are here, the results of {', '.join(bounds)} are exact where no "
+        "rounding occurs.",
         cases(sum(runs.values())),
         "Integers uniform from -B to B, with which no number of a stage, nor a sum on the way to it, needs more than "
         f"{digits} digits; batch {batch}, blocks of {block}; {listed} runs; every element compared with the stages in "
@@ -355,7 +355,8 @@ def _rounded(dtype: str, known: Mapping[str, Bounds]) -> Row:
     batch, block = INTEGERS
     listed = ", ".join(f"{own.relative:.1e} for {name}" for name, own in known.items())
     return Row(
-        f"In {dtype} the results of {', '.join(known)} lie within the bound that follows from the stages and their constants.",
+        f"In {dtype} the results of {', '.join(known)} lie within the bound that follows from the stages and their "
+        "constants.",
         cases(ROUNDED * len(known)),
         f"Integers uniform from -{DRAWN} to {DRAWN}; batch {batch}, blocks of {block}; every element compared with the "
         f"stages in exact numbers. The bound (codegen.growth), relative to the largest value there can be: {listed}.",

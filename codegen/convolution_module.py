@@ -85,7 +85,7 @@ def convolution_source(
     }
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
-        shapes=shapes, dtype=dtype, functions=functions, rational=any(f.constants or any("ratio(" in line for line in f.buffers) for f in functions),
+        shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
     )  # fmt: skip
 
 
@@ -112,6 +112,11 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         "".join(word.capitalize() for word in name.split("_")), plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
+
+
+def _is_rational(f: Function) -> bool:
+    """Whether it makes rational numbers in the dtype of its workspace."""
+    return bool(f.constants) or any("ratio(" in line for line in f.buffers)
 
 
 def _zeroed(text: str) -> str:

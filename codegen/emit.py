@@ -160,8 +160,8 @@ def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     if kind_of(applied, algorithm) is None:
         raise EmitError(
-            f"algorithm={algorithm!r}: it takes kernels of one side from 2 on, stride and dilation 1, on 1 or 2 spatial "
-            f"axes, not {layer}; algorithm='auto' takes any"
+            f"algorithm={algorithm!r}: it takes kernels of one side from 2 on, stride and dilation 1, on 1 or 2 "
+            f"spatial axes, not {layer}; algorithm='auto' takes any"
         )
     plans = PLANNERS[algorithm].plan(applied, itemsize=ITEMSIZES[dtype])
     theorems = proof_digests(applied, algorithm, plans)

@@ -70,7 +70,7 @@ class Bounds:
     """What the stages of a plan make of inputs of absolute value at most 1.
 
     Attributes:
-        largest: the most that any stage, or a sum on the way to it, can be, in units of the fraction it is a multiple of.
+        largest: the most that any stage, or a sum on the way to it, can be, counted in its denominators.
         dyadic: whether all of those fractions are powers of two.
         error: the most that the result can be off by.
         relative: the same relative to the largest value that the result can have, the number of products in its sum.

@@ -148,7 +148,7 @@ class Plan:
 
     @cached_property
     def arrays(self) -> dict[str, str]:
-        """How each stage is reached in a text: in a block ``v``, in the workspace ``w``, or as a slice of the result."""
+        """How each stage is reached in a text: in a block ``v``, in the workspace ``w``, or as a part of the result."""
         where = {"block": "v"}
         return {
             s.name: self.owner(s.name) if s.name in self.placed else f"{where.get(self.phases[s.name], 'w')}.{s.name}"

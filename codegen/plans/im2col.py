@@ -143,7 +143,7 @@ def _product(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, ...]:
 
 
 def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
-    """``dCol[b,c,a,i] = Sum_n W[n,c,a] G[b,n,i]``, then ``dX[b,c,h] = Sum_{a,i} [h == i s + a d - p] dCol[b,c,a,i]``."""
+    """``dCol[b,c,a,i] = Sum_n W[n,c,a] G[b,n,i]``; ``dX[b,c,h] = Sum_{a,i} [h == i s + a d - p] dCol[b,c,a,i]``."""
     weight, g = applied.parameters["weight"], conv.cotangent_of(applied)
     box = _windows_box(applied, w)
     (b, c), a, i = _split(variables(0, len(box)), w)

@@ -1,7 +1,7 @@
 """A convolution with stride 1 by tiles of outputs and fewer multiplications: Toom-Cook, in this use called Winograd.
 
-F(m, r) computes m outputs of a kernel of r cells with t = m + r - 1 multiplications in place of m r (``derive.toomcook``
-has the three matrices and the theorem).  On two axes it is nested, F(4 x 4, 3 x 3) with 36 multiplications for 144.
+F(m, r) computes m outputs of a kernel of r cells with t = m + r - 1 multiplications in place of m r; the three matrices
+and their theorem are in ``derive.toomcook``.  On two axes it is nested, F(4 x 4, 3 x 3) with 36 multiplications for 144.
 
     forward          V = B D        tiles D of the input, t cells a side, m apart, transformed
                      U = G W        the kernel transformed
@@ -116,7 +116,7 @@ def _with_block(plan: Plan, itemsize: int) -> Plan:
 
 
 def _matrices(tiling: Tiling, name: str, of: Callable[[ToomCook], Tensor]) -> tuple[list[Stage], Stage]:
-    """The matrix of each axis as a stage of numbers, and their product as one matrix; of one axis, the matrix itself."""
+    """The matrix of each axis as a stage of numbers, and their product as one; of one axis, the matrix itself."""
     own = {of(f): Stage(of(f), "constant") for f in tiling.schemes}
     stages = list(own.values())
     if tiling.axes == 1:
