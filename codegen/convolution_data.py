@@ -49,8 +49,8 @@ class ConvolutionData(Data):
             return {name: e for part in RESULTS if part in self.plans for name, e in self.expected(part).items()}
         plan = self.plans[function]
         found = stage_values(plan, plan.outputs[function], self.values[function])
-        batched = function in {"forward", "input_gradient"}
-        return {RESULTS.get(function, "output"): batch_first(found) if batched else found}
+        turned = plan.by_name[plan.outputs[function]].dims[-1] is None
+        return {RESULTS.get(function, "output"): batch_first(found) if turned else found}
 
     def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
         """See ``Data``."""

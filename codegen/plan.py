@@ -25,7 +25,9 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal["strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view"]
+Template = Literal[
+    "strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view", "clipped", "windows"
+]
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 

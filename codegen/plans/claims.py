@@ -8,7 +8,8 @@ each axis input, kernel, stride, padding, dilation and output of its own.
     weight gradient   dW[n,c,a] = d(Sum G Y) / dW[n,c,a]
     bias gradient     du[n] = d(Sum G Y) / du[n]
 
-A stage has the batch innermost where the layer has it outermost, so the left sides are read at other places.
+A stage has the batch innermost where the layer has it outermost, so the left sides are read at other places; those of
+``depthwise`` have it outermost too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from codegen.claims import Claim
 from codegen.committed import committed
 from codegen.plan import Plan, number
 from codegen.plans.convolution import cotangent_of
+from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from derive import kernel
@@ -38,7 +40,7 @@ class Planner(Protocol):
         """See the class."""
 
 
-ALGORITHMS: dict[str, Planner] = {"direct": direct, "gemm": gemm}
+ALGORITHMS: dict[str, Planner] = {"direct": direct, "gemm": gemm, "depthwise": depthwise}
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 
 
@@ -57,10 +59,16 @@ class Kind:
     @property
     def applied(self) -> Applied:
         """The layer with a symbol for every size, on an input of such sizes."""
-        layer, shape = symbolic(KINDS[self.axes])
+        kind = KINDS[self.axes]
+        layer, shape = symbolic(kind, like=kind(2, 2, 1, groups=2) if self.algorithm == "depthwise" else None)
         if self.pointwise:
             layer = replace(layer, kernel_size=1, padding=0)
         return replace(layer, bias=self.bias).on(tensor("X", *shape), "Y")
+
+    @property
+    def file(self) -> str:
+        """The committed file that holds its theorems."""
+        return f"{'depthwise' if self.algorithm == 'depthwise' else 'conv'}{self.axes}d"
 
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
@@ -68,8 +76,11 @@ class Kind:
         return f"{self.algorithm} {result}{limits}"
 
 
-def kinds(axes: int) -> Iterator[Kind]:
-    """Every kind of plan for a number of spatial axes."""
+def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
+    """Every kind of plan for a number of spatial axes, of convolutions without groups or of depthwise ones."""
+    if groups:
+        yield from (Kind("depthwise", axes, bias) for bias in (True, False))
+        return
     for bias in (True, False):
         yield Kind("direct", axes, bias)
         yield Kind("gemm", axes, bias)
@@ -95,9 +106,10 @@ def claims(kind: Kind) -> dict[str, Claim]:
     return claims_of(applied, ALGORITHMS[kind.algorithm](applied))
 
 
-def prove(axes: int) -> dict[str, Theorem]:
-    """Every theorem about plans for a number of spatial axes."""
-    return {kind.key(name): claim.prove() for kind in kinds(axes) for name, claim in claims(kind).items()}
+def prove(axes: int, *, groups: bool = False) -> dict[str, Theorem]:
+    """Every theorem about plans for a number of spatial axes, as ``kinds``."""
+    every = kinds(axes, groups=groups)
+    return {kind.key(name): claim.prove() for kind in every for name, claim in claims(kind).items()}
 
 
 def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -> dict[str, str]:
@@ -106,7 +118,7 @@ def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -
     Facts and stages are compared by plain arithmetic; nothing is proved here.
     """
     kind = kind_of(applied, algorithm)
-    file = committed(f"conv{kind.axes}d")
+    file = committed(kind.file)
     if file is None:
         return {}
     general = kind.applied
@@ -139,9 +151,9 @@ def claims_of(applied: Applied, plans: Mapping[str, Plan]) -> dict[str, Claim]:
 
 def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Claim:
     stage = plan.by_name[plan.outputs[name]]
-    rank = stage.tensor.rank
+    rank, images = stage.tensor.rank, applied.x.box[0]
     at = variables(0, rank)
-    batched = name in ("forward", "input_gradient")
+    batched = name in ("forward", "input_gradient") and stage.tensor.box[0] != images
     there = (at[-1], *at[:-1]) if batched else at
     rhs = term(rank, applied.y[there]) if target is None else _derivative(applied, target, there)
     return Claim(

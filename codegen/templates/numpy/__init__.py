@@ -7,11 +7,13 @@ stages by ``codegen.check``.
 from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.numpy.clipped import clipped
 from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.strided import scatter, strided
 from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.windows import windows
 
 WITHOUT_TEXT = ("constant", "share", "view")
 
@@ -26,6 +28,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return dot(ctx, stage, accumulate=accumulate)
         case "reduce":
             return reduce(ctx, stage, accumulate=accumulate)
+        case "windows":
+            return windows(ctx, stage, accumulate=accumulate)
         case _ if stage.template in WITHOUT_TEXT:
             return []
         case _ if accumulate:
@@ -34,6 +38,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return strided(ctx, stage)
         case "scatter":
             return scatter(ctx, stage)
+        case "clipped":
+            return clipped(ctx, stage)
         case "pointwise":
             return pointwise(ctx, stage)
         case _:
@@ -58,6 +64,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for (name, split), attribute in sorted(ctx.flat.items()):
         owner = ctx.arrays[name].split(".")[0]
         lines[owner].append(f"self.{attribute} = {_flattened(plan, name, split)}")
+    for attribute, (owner, text) in sorted(ctx.views.items()):
+        lines[owner].append(f"self.{attribute} = {text}")
     for name in ctx.products:
         target = plan.part_of[name].name if name in plan.part_of else name
         lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
@@ -81,7 +89,7 @@ def _own_buffer(stage: Stage, plan: Plan) -> str:
         return f"self.{stage.name} = self.{stage.into}.reshape{_shape(stage.dims)}"
     if stage.into:
         return f"self.{stage.name} = self.{stage.into}"
-    zeroed = stage.has_margin or stage.template == "scatter" or plan.phases[stage.name] == "accumulate"
+    zeroed = stage.has_margin or stage.template in ("scatter", "clipped") or plan.phases[stage.name] == "accumulate"
     return f"self.{stage.name} = np.{'zeros' if zeroed else 'empty'}({_shape(stage.dims)}, dtype)"
 
 

@@ -122,7 +122,7 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
     scope = scope_of(stage, m.binders)
     at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
     for guard in m.guards:
-        axis, value = _solved(stage, guard, scope)
+        axis, value = solved(stage, guard, scope)
         at[axis] = value
     read, factors = _factors(stage, m, scope)
     target = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
@@ -146,7 +146,7 @@ def _length(scope: Scope, level: int) -> int:
     return number(hi - lo)
 
 
-def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
+def solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
     """The axis an equation is about, and what it says its index is."""
     if isinstance(guard, Zero):
         for axis in range(stage.tensor.rank):

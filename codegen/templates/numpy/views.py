@@ -92,7 +92,7 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
     """
     stage = plan.by_name.get(t.name)
     if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].template == "scatter":
-        _inside_box(t, at, scope)
+        inside_box(t, at, scope)
     tokens: list[str] = []
     axes: list[int] = []
     for axis, e in enumerate(at):
@@ -137,7 +137,8 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, 
     return f"{scope.text(start)}:{scope.text(stop)}" + (f":{step}" if step > 1 else ""), level
 
 
-def _inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
+def inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
+    """Raise PlanError where an index leaves the box, margins apart."""
     for bounds, e in zip(t.box, at, strict=True):
         size = extent(bounds)
         if size is not None:
