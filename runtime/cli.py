@@ -227,7 +227,7 @@ def _multiples(given: dict[str, Any]) -> dict[str, Any]:
     "  certiconv shape lenet --input 32,1,28,28"
 )
 @reported
-def shape(
+def shape(  # noqa: PLR0913 - an argument an option
     layer: Annotated[
         str, typer.Argument(metavar="LAYER", help=f"One of {', '.join((*CONVOLUTIONS, *POOLS, 'lenet'))}.")
     ],
@@ -243,7 +243,8 @@ def shape(
 ) -> None:
     """Print the output shape of a layer.
 
-    Names stand for sizes left open.  Channels that are not given are those of the input, and M (in groups, M each) of the output.
+    Names stand for sizes left open.  Channels that are not given are those of the input, and M of the
+    output (in groups, M in each).
     """
     from derive.indices import index, symbol
     from derive.shapes import output_shape
