@@ -65,6 +65,10 @@ class _Symbols:
 def _forgotten(layer: Layer, shape: tuple[Index, ...], fresh: _Symbols, at: str, *, last: bool) -> Layer:
     """A layer of the same kind with symbols; pools keep their sides, whose reciprocal has to be a number."""
     if isinstance(layer, Conv):
+        if layer.is_grouped:
+            raise ValueError(
+                f"layer={layer!r}: no architecture of a network has grouped convolutions; groups=1 is legal"
+            )
         dims = {}
         for name, letter in (("kernel_size", "k"), ("stride", "s"), ("padding", "p"), ("dilation", "d")):
             values = getattr(layer, name)

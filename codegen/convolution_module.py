@@ -140,11 +140,11 @@ def _result_shape(name: str) -> str:
 
 
 def _batch_first(ctx: Context, stage: Stage) -> str:
-    """A stage without its margins, its last axis, the batch, put first."""
-    rank = stage.tensor.rank
+    """A stage without its margins, the batch put first."""
+    rank, batch = stage.tensor.rank, stage.dims.index(None)
     scope = Scope(stage.names[:rank], stage.tensor.box, frozenset())
     view = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, variables(0, rank), scope)
-    return view.aligned((rank - 1, *range(rank - 1)))
+    return view.aligned((batch, *(axis for axis in range(rank) if axis != batch)))
 
 
 def _conditions(name: str, applied: Applied) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-ALGORITHMS = ("gemm", "direct", "im2col", "phases", "toeplitz2", "winograd2", "winograd4")
+ALGORITHMS = ("gemm", "direct", "im2col", "phases", "toeplitz2", "winograd2", "winograd4", "depthwise")
 
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Emitted:
     Attributes:
         source: the text; it imports NumPy and nothing else.
         plans: the plans it was printed from: one for each result of a convolution, "network" for a network.
-        algorithm: "gemm" or "direct" for a convolution, "network" for a network.
+        algorithm: "gemm", "direct" or "depthwise" for a convolution, "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
         theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
     """
@@ -100,8 +100,9 @@ def emit(
         backend: "numpy".
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: "float32" or "float64": for which of them buffers are sized.
-        algorithm: for a convolution, "gemm" or "direct"; "auto" takes direct for a single pair of channels, where a
-            matrix product has a matrix of one row, and gemm for all others.
+        algorithm: for a convolution without groups, "gemm" or "direct"; "auto" takes direct for a single pair of
+            channels, where a matrix product has a matrix of one row, and gemm for all others.  For a depthwise one,
+            where groups are as many as channels in and out, "depthwise", which "auto" takes.  Others have no plan.
 
     Returns:
         The ``Emitted`` text.
@@ -155,8 +156,7 @@ def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str
     from codegen.plans.claims import kind_of, proof_digests
 
     _one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
-    if algorithm == "auto":
-        algorithm = "direct" if layer.in_channels == layer.out_channels == 1 else "gemm"
+    algorithm = _algorithm(layer, algorithm)
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     if kind_of(applied, algorithm) is None:
         raise EmitError(
@@ -169,6 +169,27 @@ def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
     source = convolution_source(applied, plans, title, provenance, dtype=dtype)
     return Emitted(source, plans, algorithm, layer, shape, dtype, theorems)
+
+
+def _algorithm(layer: Conv, asked: str) -> str:
+    """The algorithm to use.  EmitError where the one that was asked for, or every one, has no plan for the groups."""
+    if layer.is_grouped and not layer.is_depthwise:
+        nearest = layer.in_channels if layer.in_channels == layer.out_channels else 1
+        raise EmitError(
+            f"layer={spec(layer)}: groups={layer.groups}: of grouped convolutions only depthwise ones are printed, "
+            f"with groups == in_channels == out_channels; the nearest legal value is {nearest}"
+        )
+    if asked != "auto" and layer.is_depthwise != (asked == "depthwise"):
+        groups = (
+            f"a layer with groups={layer.groups}, in_channels={layer.in_channels}, out_channels={layer.out_channels}"
+        )
+        legal = "'depthwise'" if layer.is_depthwise else "'gemm' or 'direct'"
+        raise EmitError(f"algorithm={asked!r}: {groups} is computed by {legal}")
+    if layer.is_depthwise:
+        return "depthwise"
+    if asked == "auto":
+        return "direct" if layer.in_channels == layer.out_channels == 1 else "gemm"
+    return asked
 
 
 def _network(layer: Sequential, shape: tuple[int, ...], dtype: str) -> Emitted:
@@ -219,7 +240,8 @@ def spec(layer: Layer, package: str = "") -> str:
     if isinstance(layer, Sequential):
         return f"{name}({', '.join(spec(inner, package) for inner in layer.layers)})"
     if isinstance(layer, Conv):
-        sides = "".join(f", {key}={getattr(layer, key)!r}" for key in ("stride", "padding", "dilation", "bias"))
+        keys = ("stride", "padding", "dilation", *(("groups",) if layer.is_grouped else ()), "bias")
+        sides = "".join(f", {key}={getattr(layer, key)!r}" for key in keys)
         return f"{name}({layer.in_channels}, {layer.out_channels}, {layer.kernel_size!r}{sides})"
     return f"{name}({', '.join(f'{f.name}={getattr(layer, f.name)!r}' for f in fields(layer))})"
 

@@ -26,7 +26,9 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal["strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view", "alias"]
+Template = Literal[
+    "strided", "scatter", "matmul", "dot", "windows", "pointwise", "reduce", "constant", "share", "view", "alias"
+]
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 
@@ -79,6 +81,15 @@ class Stage:
         """The stored size of one axis, margins included."""
         size = extent(self.tensor.box[axis])
         return None if size is None else size + sum(number(e) for e in self.margin[axis])
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether it is a scatter that meets cells more than once; its margin takes up what lies outside the box."""
+        if self.template != "scatter":
+            return False
+        rank = self.tensor.rank
+        bound = [b for m in self.body.monomials for k, b in enumerate(m.binders) if self.names[rank + k] in self.loops]
+        return any((hi - lo).constant != 1 for lo, hi in bound)
 
     @property
     def has_margin(self) -> bool:

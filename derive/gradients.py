@@ -10,6 +10,8 @@ All theorems are about the layer with a symbol for every size; numbers are put i
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from derive import kernel, tactics
 from derive.derivation import Derivation, Note
 from derive.indices import Index, symbol, variables
@@ -60,13 +62,23 @@ def _numbers(layer: Layer) -> str:
         return ""
     values: dict[str, object] = {}
     if isinstance(layer, Conv):
-        values = {"C": layer.in_channels, "M": layer.out_channels}
+        values = _channels(layer)
         for letter, dims in zip("kspd", (layer.kernel_size, layer.stride, layer.padding, layer.dilation), strict=True):
             values |= {f"{letter}{axis}": d for axis, d in enumerate(dims if isinstance(dims, tuple) else (dims,))}
     else:
         values = {"K": layer.in_features, "M": layer.out_features}
     told = ", ".join(f"{name} = {value}" for name, value in values.items() if str(value) != name)
     return f" In this layer {told}." if told else ""
+
+
+def _channels(layer: Conv) -> dict[str, object]:
+    """The values of the symbols for channels: C to M, or C groups of one, or g groups of Cg to Og."""
+    if layer.is_depthwise:
+        return {"C": layer.in_channels}
+    if layer.is_grouped:
+        inputs, outputs = layer.group_sizes()
+        return {"g": layer.groups, "Cg": inputs, "Og": outputs}
+    return {"C": layer.in_channels, "M": layer.out_channels}
 
 
 def target_of(applied: Applied, wrt: str) -> Tensor:
@@ -80,12 +92,9 @@ def target_of(applied: Applied, wrt: str) -> Tensor:
 def _symbolic(layer: Layer) -> Applied:
     """A layer of the same kind on an input, with symbols for all sizes."""
     if isinstance(layer, Conv):
-        general, shape = symbolic_convolution(type(layer))
+        general, shape = symbolic_convolution(type(layer), like=layer)
         if not layer.bias:
-            general = type(layer)(
-                general.in_channels, general.out_channels, general.kernel_size, general.stride, general.padding,
-                general.dilation, bias=False,
-            )  # fmt: skip
+            general = replace(general, bias=False)
         return general.on(tensor("X", *shape))
     batch, channels = symbol("N"), symbol("C")
     if isinstance(layer, Linear):

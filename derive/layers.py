@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from derive.indices import Guard, Index, IndexLike, constant_truth, equal, index, symbol, var, variables
+from derive.applied import Applied, Layer
+from derive.indices import Index, IndexLike, equal, index, symbol, var, variables
 from derive.legality import (
     Condition,
     Dim,
@@ -30,63 +31,22 @@ from derive.legality import (
     check,
     dimension,
     dimensions,
+    grouped,
+    in_a_group,
     positive,
     same,
     window,
 )
 from derive.terms import Apply, Expr, Tensor, define, shift_factors, tensor, term
 
-AXES = {2: "(N, features)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A layer on an input: its output as a defined tensor, its parameters, and the conditions of legality."""
-
-    layer: Layer
-    x: Tensor
-    y: Tensor
-    parameters: Mapping[str, Tensor]
-    conditions: tuple[Condition, ...]
-    windows: tuple[Window, ...] = ()
-
-    @property
-    def facts(self) -> tuple[Guard, ...]:
-        """The guards of the conditions, each once and without those that are plainly true."""
-        return tuple(dict.fromkeys(c.guard for c in self.conditions if constant_truth(c.guard) is not True))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What every layer can be asked; shapes are (batch, channels, spatial axes...)."""
-
-    def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
-        """The shapes of the parameters, named as ``torch.nn`` names them."""
-        return {}
-
-    def on(self, x: Tensor, name: str = "Y", parameters: Mapping[str, Tensor] | None = None) -> Applied:
-        """The layer on an input tensor, its output called ``name``.  Raises LayerError where numbers are illegal."""
-        raise LayerError(f"{self} has no defining equation")
-
-    def parameters(self, suffix: str = "") -> dict[str, Tensor]:
-        """Free tensors for the parameters: W for the weight, u for the bias."""
-        letters = {"weight": "W", "bias": "u"}
-        return {key: tensor(letters[key] + suffix, *shape) for key, shape in self.parameter_shapes().items()}
-
-    def output_shape(self, input_shape: Sequence[Dim]) -> tuple[Index, ...]:
-        """The shape of the output.  Raises LayerError where the shape is not legal."""
-        return tuple(hi for _, hi in self.on(tensor("X", *input_shape)).y.box)
-
-    def _shape(self, x: Tensor, rank: int) -> tuple[Index, ...]:
-        if x.rank != rank:
-            given = "(" + ", ".join(hi.text for _, hi in x.box) + ")"
-            raise LayerError(f"{self}: the input {given} has {x.rank} axes, {rank} are needed: {AXES[rank]}")
-        return tuple(hi for _, hi in x.box)
-
 
 @dataclass(frozen=True)
 class Conv(Layer):
-    """Cross-correlation over any number of spatial axes, with stride, padding and dilation (d2l 7.2 to 7.4)."""
+    """Cross-correlation over any number of spatial axes, with stride, padding and dilation (d2l 7.2 to 7.4).
+
+    With ``groups`` = g, input and output channels are cut into g groups of C/g and O/g, and each group of outputs reads
+    its own group of inputs.  A symbolic g has to be a factor of both numbers of channels: g*Cg and g*Og.
+    """
 
     axes: ClassVar[int] = 0
     in_channels: Dim
@@ -95,16 +55,14 @@ class Conv(Layer):
     stride: Dims = 1
     padding: Dims = 0
     dilation: Dims = 1
-    groups: int = 1
+    groups: Dim = 1
     bias: bool = True
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "stride", "padding", "dilation"):
             object.__setattr__(self, name, dimensions(getattr(self, name), self.axes, name))
-        for name in ("in_channels", "out_channels"):
+        for name in ("in_channels", "out_channels", "groups"):
             object.__setattr__(self, name, dimension(name, getattr(self, name)))
-        if self.groups != 1:
-            raise LayerError(f"groups={self.groups}: grouped convolutions are not derived here; the legal value is 1")
         check(self, self._own_conditions())
 
     def _own_conditions(self) -> tuple[Condition, ...]:
@@ -112,7 +70,23 @@ class Conv(Layer):
         return (*self._channels(), *(c for conditions in per_axis for c in conditions))
 
     def _channels(self) -> tuple[Condition, ...]:
-        return positive("in_channels", self.in_channels), positive("out_channels", self.out_channels)
+        channels = (("in_channels", self.in_channels), ("out_channels", self.out_channels))
+        conditions = tuple(positive(name, value) for name, value in channels)
+        return (*(grouped(channels, self.groups) if self.is_grouped else ()), *conditions)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the channels are cut into more than one group, or into a symbolic number of them."""
+        return index(self.groups).constant != 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether it is grouped and every group has one input and one output channel."""
+        return self.is_grouped and index(self.in_channels) == index(self.out_channels) == index(self.groups)
+
+    def group_sizes(self) -> tuple[Index, Index]:
+        """How many input and how many output channels a group has."""
+        return in_a_group(self.in_channels, self.groups), in_a_group(self.out_channels, self.groups)
 
     def _settings(self) -> list[tuple[tuple[Dim, Dim, Dim], Dim]]:
         """Kernel, stride and dilation of each axis, with its padding."""
@@ -120,9 +94,13 @@ class Conv(Layer):
         return [((k, s, d), p) for k, s, d, p in zip(*parts, strict=True)]
 
     def parameter_shapes(self) -> dict[str, tuple[Dim, ...]]:
-        """weight (O, C, k...), bias (O,)."""
+        """weight (O, C/groups, k...), bias (O,)."""
         kernel = tuple(w[0] for w, _ in self._settings())
-        shapes: dict[str, tuple[Dim, ...]] = {"weight": (self.out_channels, self.in_channels, *kernel)}
+        read = self.in_channels
+        if self.is_grouped:
+            share = self.group_sizes()[0]
+            read = share if share.constant is None else share.constant
+        shapes: dict[str, tuple[Dim, ...]] = {"weight": (self.out_channels, read, *kernel)}
         return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
     def windows(self, spatial: Sequence[Dim], taken: Iterable[str] = ()) -> tuple[Window, ...]:
@@ -131,7 +109,10 @@ class Conv(Layer):
         return tuple(window(n, *w, p, p, axis, taken) for axis, (n, (w, p)) in enumerate(pairs))
 
     def on(self, x: Tensor, name: str = "Z", parameters: Mapping[str, Tensor] | None = None) -> Applied:
-        """``Z[b,n,i...] = u[n] + Sum_{c,a...} W[n,c,a...] X[b,c, i s + a d - p, ...]``."""
+        """``Z[b,n,i...] = u[n] + Sum_{c,a...} W[n,c,a...] X[b,c, i s + a d - p, ...]``.
+
+        In groups: X is read in channel ``(n // (O/g)) (C/g) + c``, c < C/g, as in torch.nn; no sum where C/g is 1.
+        """
         n, c, *spatial = self._shape(x, 2 + self.axes)
         given = self.parameters() if parameters is None else parameters
         windows = self.windows(spatial, _names((x, *given.values()), self))
@@ -146,10 +127,16 @@ class Conv(Layer):
     def _equation(self, x: Tensor, windows: Sequence[Window], given: Mapping[str, Tensor]) -> Expr:
         depth = 2 + self.axes
         batch, channel, *at = variables(0, depth)
-        c, *offsets = variables(depth, 1 + self.axes)
+        first, summed = index(0), variables(depth, 1)
+        if self.is_grouped:
+            inputs, outputs = self.group_sizes()
+            first, summed = channel // outputs * inputs, summed if inputs.constant != 1 else ()
+        c = summed[0] if summed else index(0)
+        offsets = variables(depth + len(summed), self.axes)
         cells = [w.read(i, a) for w, i, a in zip(windows, at, offsets, strict=True)]
         weight = given["weight"]
-        body = term(depth, weight[(channel, c, *offsets)], x[(batch, c, *cells)], over=weight.box[1:])
+        over = weight.box[2 - len(summed) :]
+        body = term(depth, weight[(channel, c, *offsets)], x[(batch, first + c, *cells)], over=over)
         return body + term(depth, given["bias"][channel]) if self.bias else body
 
 
@@ -428,14 +415,24 @@ def lenet() -> Sequential:
     )  # fmt: skip
 
 
-def symbolic(kind: type[Conv], suffix: str = "") -> tuple[Conv, tuple[Index, ...]]:
-    """A convolution with every dimension a symbol, each axis with its own, and its input shape."""
+def symbolic(kind: type[Conv], suffix: str = "", *, like: Conv | None = None) -> tuple[Conv, tuple[Index, ...]]:
+    """A convolution with every dimension a symbol, each axis with its own, and its input shape.
+
+    Channels are C to M; where ``like`` is depthwise C to C in C groups, where it is grouped g*Cg to g*Og in g groups.
+    """
 
     def names(letter: str) -> tuple[Dim, ...]:
         return tuple(symbol(f"{letter}{axis}{suffix}") for axis in range(kind.axes))
 
-    layer = kind(symbol("C"), symbol("M"), names("k"), names("s"), names("p"), names("d"))
-    shape: list[IndexLike] = [symbol("N"), symbol("C"), *names("n")]
+    inputs, outputs, groups = symbol("C"), symbol("M"), index(1)
+    if like is not None and like.is_depthwise:
+        outputs = groups = inputs
+    elif like is not None and like.is_grouped:
+        groups = symbol("g")
+        inputs, outputs = groups * symbol("Cg"), groups * symbol("Og")
+    split: Dim = 1 if groups.constant == 1 else groups
+    layer = kind(inputs, outputs, names("k"), names("s"), names("p"), names("d"), groups=split)
+    shape: list[IndexLike] = [symbol("N"), inputs, *names("n")]
     return layer, tuple(index(e) for e in shape)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
-from derive.indices import Guard, Index, at_least, index, symbol
+from derive.indices import Divides, Guard, Index, at_least, index, symbol
 
 Dim = Union[int, Index]
 Dims = Union[Dim, tuple[Dim, ...]]
@@ -75,6 +75,64 @@ def same(argument: str, value: Dim, found: Index, words: str) -> tuple[Condition
         Condition(argument, v, at_least(v, found), text, found),
         Condition(argument, v, at_least(found, v), text, found),
     )
+
+
+def grouped(channels: Iterable[tuple[str, Dim]], groups: Dim) -> tuple[Condition, ...]:
+    """That there is at least one group, and that all groups of channels are equally large and not empty.
+
+    Between numbers the second is divisibility.  A symbolic number of channels is a multiple of ``groups`` by its form;
+    LayerError where it is not.
+    """
+    conditions = [positive("groups", groups)]
+    parts = index(groups).constant
+    for name, value in channels:
+        total = index(value).constant
+        if parts is not None and total is not None:
+            if parts >= 1:
+                conditions.append(_divisible(name, total, parts))
+            continue
+        conditions.append(positive(f"{name} // groups", in_a_group(value, groups)))
+    return tuple(conditions)
+
+
+def _divisible(argument: str, total: int, parts: int) -> Condition:
+    below, rest = divmod(total, parts)
+    nearest = max(1, below + (2 * rest >= parts)) * parts
+    words = f"groups={parts} has to divide {argument}, and {total} = {below}*{parts} + {rest}"
+    return Condition(argument, index(total), Divides(index(parts), index(total)), words, index(nearest))
+
+
+def in_a_group(channels: Dim, groups: Dim) -> Index:
+    """``channels / groups`` as a polynomial: 6 in 2 groups are 3 each, g*Cg in g groups are Cg each.
+
+    LayerError where ``groups`` is not a factor.
+    """
+    total, parts = index(channels), index(groups)
+    share = _quotient(total, parts)
+    if share is None:
+        raise LayerError(
+            f"groups={parts.text} is not legal with {total.text} channels: it has to be a factor of them by its form; "
+            f"nearest legal: {(parts * symbol(fresh('Cg', total.symbols | parts.symbols))).text} channels"
+        )
+    return share
+
+
+def _quotient(total: Index, parts: Index) -> Index | None:
+    """The polynomial q with ``q * parts == total`` for a monomial ``parts``, None where there is none."""
+    if len(parts.terms) != 1:
+        return index(1) if total == parts and parts.terms else None
+    ((product, coefficient),) = parts.terms
+    terms = []
+    for factors, number in total.terms:
+        left = list(factors)
+        for atom in product:
+            if atom not in left:
+                return None
+            left.remove(atom)
+        if number % coefficient:
+            return None
+        terms.append((tuple(left), number // coefficient))
+    return sum((Index((t,)) for t in terms), index(0))
 
 
 def dimension(argument: str, value: Any) -> Dim:
@@ -218,5 +276,5 @@ def fresh(name: str, taken: Iterable[str]) -> str:
 
 __all__: Sequence[str] = [
     "Condition", "Dim", "Dims", "LayerError", "Window", "batch_size", "check", "dimension", "dimensions", "fresh",
-    "lower_bound", "positive", "same", "window",
+    "grouped", "in_a_group", "lower_bound", "positive", "same", "window",
 ]  # fmt: skip

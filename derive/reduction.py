@@ -51,6 +51,7 @@ from derive.derivation import Derivation, Note
 from derive.indices import Guard, index, symbol, variables
 from derive.kernel import Theorem, Where
 from derive.layers import Conv
+from derive.legality import LayerError
 from derive.render.names import Names
 from derive.rules import Reguard, Reindex, Unfold
 from derive.shapes import as_index
@@ -180,12 +181,13 @@ def reduction(layer: Conv, input_shape: Sequence[Any] | None = None) -> Derivati
     """The derivation of a convolution from a dense layer (d2l 7.1), for all sizes on the layer's number of axes.
 
     ``input_shape``, the shape (N, C, ...) of its input, only makes the introduction name numbers of parameters.
-    LayerError for a shape that is not legal.
+    LayerError for a shape that is not legal, and for a grouped convolution.
 
     >>> from derive.layers import Conv2d
     >>> len(reduction(Conv2d(6, 16, 5)).steps)
     15
     """
+    _ungrouped(layer)
     theorem, notes = prove(of_layer(layer.axes, layer.bias), LAYER)
     return Derivation(
         title=f"A dense layer becomes {type(layer).__name__}",
@@ -195,6 +197,15 @@ def reduction(layer: Conv, input_shape: Sequence[Any] | None = None) -> Derivati
         notes=notes,
         names=_names(layer.axes, "bo", "c", ("a", "e", "f")),
     )
+
+
+def _ungrouped(layer: Conv) -> None:
+    """LayerError for a grouped layer: invariance and locality alone make the groups' weights no zeros."""
+    if layer.is_grouped:
+        raise LayerError(
+            f"{layer}: groups={layer.groups} has no reduction here: a dense layer becomes a convolution in which every "
+            "output channel reads every input channel; the nearest legal value is 1"
+        )
 
 
 def book_reduction(axes: int = 2) -> Derivation:
@@ -272,12 +283,13 @@ def layer_counts(layer: Conv, input_shape: Sequence[Any] | None = None) -> tuple
 
     ``input_shape`` is the shape of its input; without it the image is n0, n1, ... pixels an axis.  The dense layer has
     m = n + pl + pr - d (k - 1) hidden pixels an axis and offsets from -l to r: l = pl, r = d (k - 1) - pl.  LayerError
-    for a shape that is not legal.
+    for a shape that is not legal, and for a grouped convolution.
 
     >>> from derive.layers import Conv2d
     >>> [c.value for c in layer_counts(Conv2d(6, 16, 5), (8, 6, 14, 14))]
     [1883200, 1883200, 50800, 2416, 2416]
     """
+    _ungrouped(layer)
     windows = layer.on(tensor("X", *_input_shape(layer, input_shape))).windows
     sizes = {"C": index(layer.in_channels), "M": index(layer.out_channels)}
     for k, w in enumerate(windows):

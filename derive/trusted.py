@@ -5,7 +5,7 @@ README, derivations and certificates quote this list, and a test compares it wit
 """
 
 CORE = ("indices", "terms", "wellformed", "calculus", "obligations", "rules", "solver", "kernel")
-DEFINITIONS = ("layers", "legality")
+DEFINITIONS = ("layers", "applied", "legality")
 
 KERNEL = "the proof kernel: derive." + ", ".join(CORE)
 LAYERS = "the definitions of layers and loss in derive." + ", ".join(DEFINITIONS)

@@ -134,6 +134,7 @@ KernelSize = Annotated[
 Stride = Annotated[str | None, typer.Option("--stride", metavar="S[,S...]", help="1 unless given; K for a pool.")]
 Padding = Annotated[str | None, typer.Option("--padding", metavar="P[,P...]", help="Zeros before and after; 0.")]
 Dilation = Annotated[str | None, typer.Option("--dilation", metavar="D[,D...]", help="1 unless given.")]
+Groups = Annotated[int | None, typer.Option("--groups", help="1 unless given; --in-channels for depthwise.")]
 NoBias = Annotated[bool, typer.Option("--no-bias", help="A layer without a bias.")]
 Input = Annotated[str | None, typer.Option("--input", metavar="N,C,H,W", help="Shape of the input, batch first.")]
 
@@ -169,7 +170,7 @@ def options(**given: Any) -> dict[str, Any]:
 def _arguments(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The arguments that a layer of a kind needs, and those it may be given besides."""
     if kind in CONVOLUTIONS:
-        return ("in_channels", "out_channels", "kernel_size"), ("stride", "padding", "dilation", "bias")
+        return ("in_channels", "out_channels", "kernel_size"), ("stride", "padding", "dilation", "groups", "bias")
     return (("kernel_size",), ("stride",)) if kind in POOLS else ((), ())
 
 
@@ -205,7 +206,16 @@ def _symbols(kind: str, given: dict[str, Any]) -> dict[str, Any]:
 
     free, _ = layers.symbolic(getattr(layers, CLASSES[kind]))
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
-    return {**{name: getattr(free, name) for name in names}, **given}
+    return {**{name: getattr(free, name) for name in names}, **_multiples(given), **given}
+
+
+def _multiples(given: dict[str, Any]) -> dict[str, Any]:
+    """Open numbers of channels in these groups: so many times those of a group."""
+    if given.get("groups", 1) == 1:
+        return {}
+    from derive.indices import symbol
+
+    return {"in_channels": symbol("Cg") * given["groups"], "out_channels": symbol("Og") * given["groups"]}
 
 
 # --- Commands -----------------------------------------------------------------------------------------------
@@ -217,7 +227,7 @@ def _symbols(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     "  certiconv shape lenet --input 32,1,28,28"
 )
 @reported
-def shape(
+def shape(  # noqa: PLR0913 - an argument an option
     layer: Annotated[
         str, typer.Argument(metavar="LAYER", help=f"One of {', '.join((*CONVOLUTIONS, *POOLS, 'lenet'))}.")
     ],
@@ -229,10 +239,12 @@ def shape(
     stride: Stride = None,
     padding: Padding = None,
     dilation: Dilation = None,
+    groups: Groups = None,
 ) -> None:
     """Print the output shape of a layer.
 
-    Names stand for sizes left open.  Channels that are not given are those of the input, and M of the output.
+    Names stand for sizes left open.  Channels that are not given are those of the input, and M of the
+    output (in groups, M in each).
     """
     from derive.indices import index, symbol
     from derive.shapes import output_shape
@@ -247,6 +259,7 @@ def shape(
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=groups,
         no_bias=False,
     )
     parts = [part.strip() for part in input.split(",")]
@@ -260,7 +273,7 @@ def shape(
         )
     if layer in CONVOLUTIONS and len(at) > 1:
         fresh = next(name for name in ("M", "M1", "M2", "M3", "M4") if name not in parts)
-        given = {"in_channels": at[1], "out_channels": symbol(fresh), **given}
+        given = {"in_channels": at[1], "out_channels": symbol(fresh) * given.get("groups", 1), **given}
     made = make_layer(layer, given)
     output = output_shape(made, [index(size) for size in at])
     typer.echo(f"({', '.join(map(str, output))})")
@@ -283,6 +296,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     stride: Stride = None,
     padding: Padding = None,
     dilation: Dilation = None,
+    groups: Groups = None,
     no_bias: NoBias = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     backend: Annotated[str, typer.Option(help="auto, numpy or cupy.")] = "auto",
@@ -307,6 +321,7 @@ def emit(  # noqa: PLR0913 - an argument an option
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=groups,
         no_bias=no_bias,
     )
     if input is None and layer != "lenet":
@@ -343,6 +358,7 @@ def derive(  # noqa: PLR0913 - an argument an option
     stride: Stride = None,
     padding: Padding = None,
     dilation: Dilation = None,
+    groups: Groups = None,
     no_bias: NoBias = False,
 ) -> None:
     """Derive a layer or a gradient of it.
@@ -363,6 +379,7 @@ def derive(  # noqa: PLR0913 - an argument an option
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=groups,
         no_bias=no_bias,
     )
     told = derivation(make_layer(layer, _symbols(layer, given)), wrt)

@@ -67,6 +67,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
         ArrayError: the dtype is neither float32 nor float64.
+        codegen.EmitError: no plan covers the layer, as for groups that are more than one and fewer than channels.
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
@@ -108,7 +109,7 @@ class Operation:
 
         Args:
             input: (batch, channels, spatial axes...).
-            weight: (out_channels, in_channels, kernel axes...).
+            weight: (out_channels, in_channels // groups, kernel axes...).
             bias: (out_channels,), exactly if the layer has one.
 
         Returns:

@@ -23,6 +23,7 @@ from codegen.committed import committed
 from codegen.plan import Plan, is_batch, number
 from codegen.plans import toeplitz, winograd
 from codegen.plans.convolution import cotangent_of
+from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from codegen.plans.im2col import im2col, phases
@@ -45,11 +46,12 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A planner, the side of its tiles of outputs (1: none), and whether it rests on Toom-Cook's identity."""
+    """A planner, the side of its tiles of outputs (1: none), and which convolutions it is for."""
 
     plan: Planner
     tile: int = 1
     toom_cook: bool = False
+    depthwise: bool = False
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -60,6 +62,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
     "winograd2": Algorithm(winograd.planner(2), 2, toom_cook=True),
     "winograd4": Algorithm(winograd.planner(4), 4, toom_cook=True),
+    "depthwise": Algorithm(depthwise, depthwise=True),
 }
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE = (("kernel_size", 1), ("padding", 0))
@@ -87,7 +90,8 @@ class Kind:
     @property
     def applied(self) -> Applied:
         """The layer with a symbol for every other size, on an input of such sizes."""
-        layer, shape = symbolic(KINDS[self.axes])
+        kind = KINDS[self.axes]
+        layer, shape = symbolic(kind, like=kind(2, 2, 1, groups=2) if self.algorithm == "depthwise" else None)
         layer = replace(layer, bias=self.bias, **dict(self.limits))
         return layer.on(tensor("X", *shape), "Y")
 
@@ -96,6 +100,11 @@ class Kind:
         """The plans of that layer."""
         return ALGORITHMS[self.algorithm].plan(self.applied)
 
+    @property
+    def file(self) -> str:
+        """The committed file that holds its theorems."""
+        return f"{'depthwise' if self.algorithm == 'depthwise' else 'conv'}{self.axes}d"
+
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
         kernel = f", kernel {dict(self.limits)['kernel_size']}" if self.limits else ""
@@ -103,10 +112,13 @@ class Kind:
         return f"{self.algorithm} {result}{limits}"
 
 
-def kinds(axes: int) -> Iterator[Kind]:
-    """Every kind of plan for a number of spatial axes whose theorems are committed."""
+def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
+    """Every kind of plan whose theorems are committed, of convolutions without groups or of depthwise ones."""
+    if groups:
+        yield from (Kind("depthwise", axes, bias) for bias in (True, False))
+        return
     for bias in (True, False):
-        yield from (Kind(name, axes, bias) for name, algorithm in ALGORITHMS.items() if not algorithm.toom_cook)
+        yield from (Kind(name, axes, bias) for name, a in ALGORITHMS.items() if not (a.toom_cook or a.depthwise))
         yield Kind("gemm", axes, bias, POINTWISE)
         if axes < 3:
             yield from (Kind(name, axes, bias, with_kernel(side)) for name, side in WINOGRAD)
@@ -115,6 +127,11 @@ def kinds(axes: int) -> Iterator[Kind]:
 def kind_of(applied: Applied, algorithm: str) -> Kind | None:
     """The kind of plan that an algorithm has for a convolution; None where it has none for it."""
     axes, bias = len(applied.windows), "bias" in applied.parameters
+    layer = applied.layer
+    if isinstance(layer, Conv) and layer.is_grouped and not (layer.is_depthwise and ALGORITHMS[algorithm].depthwise):
+        return None
+    if ALGORITHMS[algorithm].depthwise:
+        return Kind(algorithm, axes, bias) if isinstance(layer, Conv) and layer.is_depthwise else None
     if ALGORITHMS[algorithm].toom_cook:
         sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
         ((side, *steps), *others) = sides
@@ -136,9 +153,10 @@ def claims(kind: Kind) -> dict[str, Claim]:
     return claims_of(kind.applied, kind.plans)
 
 
-def prove(axes: int) -> dict[str, Theorem]:
-    """Every theorem about plans for a number of spatial axes."""
-    return {kind.key(name): claim.prove() for kind in kinds(axes) for name, claim in claims(kind).items()}
+def prove(axes: int, *, groups: bool = False) -> dict[str, Theorem]:
+    """Every theorem about plans for a number of spatial axes, as ``kinds``."""
+    every = kinds(axes, groups=groups)
+    return {kind.key(name): claim.prove() for kind in every for name, claim in claims(kind).items()}
 
 
 def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -> dict[str, str]:
@@ -147,7 +165,7 @@ def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -
     Facts and stages are compared by plain arithmetic; nothing is proved here.
     """
     kind = kind_of(applied, algorithm)
-    file = None if kind is None else committed(f"conv{kind.axes}d")
+    file = None if kind is None else committed(kind.file)
     if kind is None or file is None:
         return {}
     general, every = kind.applied, kind.plans

@@ -172,6 +172,8 @@ def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage
     """Plan the group that starts at a layer; gives how many layers it took and its output."""
     layer = steps[at].layer
     following = [step.layer for step in steps[at + 1 : at + 3]]
+    if isinstance(layer, Conv) and layer.is_grouped:
+        raise PlanError(f"layer {at}: groups={layer.groups}: no plan of a network has grouped convolutions; nearest: 1")
     if isinstance(layer, Conv) and layer.bias:
         _take_parameters(made, steps[at], at)
         return _convolution(made, steps, at, following, x, h)

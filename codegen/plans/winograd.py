@@ -1,7 +1,7 @@
 """A convolution with stride 1 by tiles of outputs and fewer multiplications: Toom-Cook, in this use called Winograd.
 
-F(m, r) computes m outputs of a kernel of r cells with t = m + r - 1 multiplications in place of m r; the three matrices
-and their theorem are in ``derive.toomcook``.  On two axes it is nested, F(4 x 4, 3 x 3) with 36 multiplications for 144.
+F(m, r) computes m outputs of a kernel of r cells with t = m + r - 1 multiplications in place of m r; the matrices and
+their theorem are in ``derive.toomcook``.  On two axes it is nested: F(4 x 4, 3 x 3) has 36 multiplications for 144.
 
     forward          V = B D        tiles D of the input, t cells a side, m apart, transformed
                      U = G W        the kernel transformed

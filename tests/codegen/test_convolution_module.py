@@ -56,7 +56,7 @@ def module_of(case: Case) -> ModuleType:
 
 
 @st.composite
-def cases(draw: st.DrawFn, axes: tuple[int, ...] = (1, 2, 3)) -> Case:
+def cases(draw: st.DrawFn, axes: tuple[int, ...] = (1, 2, 3), algorithms: tuple[str, ...] = ("gemm", "direct")) -> Case:
     rank = draw(st.sampled_from(axes))
     most = {1: 4, 2: 3, 3: 2}[rank]
     sides, spatial = [], []
@@ -64,10 +64,13 @@ def cases(draw: st.DrawFn, axes: tuple[int, ...] = (1, 2, 3)) -> Case:
         k, s, d, p = (draw(st.integers(least, most)) for least in (1, 1, 1, 0))
         sides.append((k, s, p, d))
         spatial.append(max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, most)))
-    c, n = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    c, n, algorithm = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.sampled_from(algorithms))
+    groups = 1
+    if algorithm == "depthwise":
+        groups = c = n = c + 1
     kernel, stride, padding, dilation = zip(*sides, strict=True)
-    layer = KINDS[rank](c, n, kernel, stride, padding, dilation, bias=draw(st.booleans()))
-    return Case(layer, (draw(st.sampled_from([0, 1, 2, 3, 5])), c, *spatial), draw(st.sampled_from(["gemm", "direct"])))
+    layer = KINDS[rank](c, n, kernel, stride, padding, dilation, groups, bias=draw(st.booleans()))
+    return Case(layer, (draw(st.sampled_from([0, 1, 2, 3, 5])), c, *spatial), algorithm)
 
 
 def laid_out(a: Array, layout: str) -> Array:
@@ -110,11 +113,12 @@ def expected(case: Case, data: Data) -> tuple[Array, Array, Array, Array]:
             h = tuple(j * s + e * d - p for j, e, s, d, p in steps)
             if not all(0 <= cell < n for cell, n in zip(h, spatial, strict=True)):
                 continue
-            for b, n, c in itertools.product(range(len(data.x)), range(len(data.weight)), range(data.x.shape[1])):
-                w, x, g = (int(v) for v in (data.weight[(n, c, *a)], data.x[(b, c, *h)], data.grad[(b, n, *i)]))
+            for b, n, e in itertools.product(range(len(data.x)), range(len(data.weight)), range(data.weight.shape[1])):
+                c = n // (len(data.weight) // layer.groups) * data.weight.shape[1] + e
+                w, x, g = (int(v) for v in (data.weight[(n, e, *a)], data.x[(b, c, *h)], data.grad[(b, n, *i)]))
                 y[(b, n, *i)] += w * x
                 gx[(b, c, *h)] += g * w
-                gw[(n, c, *a)] += g * x
+                gw[(n, e, *a)] += g * x
     if layer.bias:
         y += np.array([int(v) for v in data.bias], object).reshape(-1, *[1] * len(spatial))
     over = (0, *range(2, data.grad.ndim))
@@ -137,9 +141,10 @@ def works_of(case: Case, dtype: str, block: int) -> dict[str, Any]:
     return {name: getattr(m, kind)(case.shape[0], dtype, block) for name, kind in SPACES.items()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(
-    case=cases(), seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["float32", "float64", "object"]),
+    case=cases() | cases(algorithms=("depthwise",)), seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(["float32", "float64", "object"]),
     layouts=st.lists(st.sampled_from(LAYOUTS), min_size=4, max_size=4), block=st.integers(1, 4),
 )  # fmt: skip
 def test_every_result_is_what_the_definition_says(
@@ -175,9 +180,10 @@ def test_results_are_those_of_the_reference(case: Case, seed: int) -> None:
         assert np.array_equal(result, wanted[name]), name
 
 
-@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+@pytest.mark.parametrize("algorithm", ["gemm", "direct", "depthwise"])
 def test_results_do_not_share_memory_with_a_workspace(algorithm: str) -> None:
-    case = Case(Conv2d(2, 3, 2), (3, 2, 4, 4), algorithm)
+    layer = Conv2d(2, 2, 2, groups=2) if algorithm == "depthwise" else Conv2d(2, 3, 2)
+    case = Case(layer, (3, 2, 4, 4), algorithm)
     works = works_of(case, "float64", 2)
     first = run(case, drawn(case, 1, "float64", ["contiguous"] * 4), works)
     kept = {name: result.copy() for name, result in first.items()}

@@ -14,6 +14,7 @@ from codegen.emit import spec
 
 ROOT = Path(__file__).resolve().parents[2]
 CONV = derive.Conv2d(6, 16, 5, stride=2, padding=1, bias=False)
+DEPTHWISE = derive.Conv2d(6, 6, 5, stride=2, groups=6)
 NETWORK = derive.Sequential(derive.Conv1d(1, 2, 3), derive.Sigmoid(), derive.Flatten(), derive.Linear(8, 3))
 
 EMIT = """
@@ -22,6 +23,7 @@ import codegen, derive
 for layer, shape in (
     (derive.Conv2d(6, 16, 5, stride=2, padding=1, bias=False), (8, 6, 14, 14)),
     (derive.Conv3d(1, 1, 2, dilation=2), (1, 1, 4, 5, 6)),
+    (derive.Conv2d(4, 4, 3, stride=2, groups=4), (8, 4, 9, 9)),
     (derive.lenet(), (1, 1, 28, 28)),
 ):
     sys.stdout.write(codegen.emit(layer, input_shape=shape).source)
@@ -65,7 +67,7 @@ def test_the_text_stands_alone(tmp_path: Path) -> None:
 
 
 def test_the_command_in_the_text_makes_the_text_again(tmp_path: Path) -> None:
-    for layer, shape in ((CONV, (8, 6, 14, 14)), (NETWORK, (8, 1, 6))):
+    for layer, shape in ((CONV, (8, 6, 14, 14)), (DEPTHWISE, (8, 6, 14, 14)), (NETWORK, (8, 1, 6))):
         emitted = codegen.emit(layer, input_shape=shape, dtype="float64")
         (command,) = [part for part in emitted.source.split("'") if part.startswith("import codegen")]
         python(command.replace("FILE", str(tmp_path / "again.py")))
@@ -91,6 +93,14 @@ def test_direct_is_chosen_for_a_single_pair_of_channels_only() -> None:
     for channels in ((1, 1), (1, 2), (2, 1)):
         emitted = codegen.emit(derive.Conv1d(*channels, 3), input_shape=(1, channels[0], 9))
         assert emitted.algorithm == ("direct" if channels == (1, 1) else "gemm")
+
+
+def test_depthwise_is_chosen_for_as_many_groups_as_channels() -> None:
+    emitted = codegen.emit(DEPTHWISE, input_shape=(8, 6, 14, 14))
+    assert emitted.algorithm == "depthwise"
+    assert list(emitted.theorems) == list(emitted.plans)
+    assert "groups=6" in spec(DEPTHWISE)
+    assert "groups" not in spec(CONV)
 
 
 def test_a_block_of_images_fits_a_cache() -> None:
@@ -138,7 +148,24 @@ REFUSED = [
     ({"backend": "cupy"}, "backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'"),
     ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy'"),
     ({"dtype": "float16"}, "dtype='float16': it has to be one of 'float32', 'float64'"),
-    ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', 'gemm', 'direct'"),
+    ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', 'gemm', 'direct', 'depthwise'"),
+    (
+        {"algorithm": "depthwise"},
+        "='depthwise': a layer with groups=1, in_channels=6, out_channels=16 is computed by 'gemm' or 'direct'",
+    ),
+    (
+        {"layer": derive.Conv2d(6, 6, 3, groups=6), "algorithm": "gemm"},
+        "algorithm='gemm': a layer with groups=6, in_channels=6, out_channels=6 is computed by 'depthwise'",
+    ),
+    (
+        {"layer": derive.Conv2d(6, 6, 3, groups=3)},
+        "printed, with groups == in_channels == out_channels; the nearest legal value is 6",
+    ),
+    ({"layer": derive.Conv2d(6, 12, 3, groups=6)}, "groups=6: of grouped convolutions only"),
+    (
+        {"layer": derive.Sequential(derive.Conv2d(6, 6, 3, groups=6), derive.Sigmoid())},
+        "layer 0: groups=6: no plan of a network has grouped convolutions; nearest: 1",
+    ),
     ({"input_shape": (8, 6, 14, 14.0)}, "input_shape=(8, 6, 14, 14.0): integers are needed, (batch, channels, ...)"),
     ({"layer": derive.Linear(3, 4), "input_shape": (8, 3)}, "Conv1d, Conv2d, Conv3d and Sequential can be emitted"),
     ({"layer": derive.Sequential(derive.Conv2d(6, 16, 5))}, "layer 0: the network plan needs a sigmoid after a conv"),

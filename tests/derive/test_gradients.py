@@ -40,6 +40,8 @@ from derive.layers import (
 from derive.terms import Derivative, Tensor
 
 CONVOLUTIONS = {1: Conv1d(1, 1, 1), 2: Conv2d(1, 1, 1), 3: Conv3d(1, 1, 1)}
+DEPTHWISE = Conv1d(2, 2, 1, groups=2)
+GROUPED = Conv1d(4, 6, 1, groups=2)
 POOLS: list[tuple[Layer, tuple[tuple[int, int], ...]]] = [
     (AvgPool1d(2), ((2, 2),)),
     (AvgPool1d(3, 2), ((3, 2),)),
@@ -132,6 +134,40 @@ def test_a_convolution_over_two_axes(wrt: str, sizes: dict[str, int], seed: int)
 @given(windows(3), st.integers(0, 2**32))
 def test_a_convolution_over_three_axes(wrt: str, sizes: dict[str, int], seed: int) -> None:
     check(CONVOLUTIONS[3], wrt, sizes, seed, cells=2)
+
+
+@pytest.mark.parametrize("wrt", ["input", "weight", "bias"])
+@settings(max_examples=40)
+@given(windows(1), st.integers(1, 3), st.integers(0, 2**32))
+def test_a_depthwise_convolution(wrt: str, sizes: dict[str, int], channels: int, seed: int) -> None:
+    check(DEPTHWISE, wrt, {**sizes, "C": channels}, seed)
+
+
+@pytest.mark.parametrize("wrt", ["input", "weight", "bias"])
+@settings(max_examples=40)
+@example(sizes_of(n=7, k=4, s=2, d=3, p=2), (2, 2, 3), 1)
+@given(windows(1), st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)), st.integers(0, 2**32))
+def test_a_grouped_convolution(wrt: str, sizes: dict[str, int], groups: tuple[int, int, int], seed: int) -> None:
+    check(GROUPED, wrt, {**sizes, **dict(zip(("g", "Cg", "Og"), groups, strict=True))}, seed)
+
+
+@pytest.mark.parametrize("layer", [Conv2d(2, 2, 1, groups=2), Conv2d(4, 6, 1, groups=2)])
+@pytest.mark.parametrize("wrt", ["input", "weight"])
+@settings(max_examples=8)
+@given(sizes=windows(2), seed=st.integers(0, 2**32))
+def test_a_grouped_convolution_over_two_axes(layer: Layer, wrt: str, sizes: dict[str, int], seed: int) -> None:
+    check(layer, wrt, {**sizes, "g": 2, "Cg": 2, "Og": 1}, seed, cells=2)
+
+
+def test_a_derivation_names_the_groups() -> None:
+    told = gradient(Conv1d(4, 6, 3, groups=2), "weight")
+    assert "In this layer g = 2, Cg = 2, Og = 3, k0 = 3" in told.introduction
+    assert Derivation.from_json(told.to_json()).to_text() == told.to_text()
+    assert "⌊n/Og⌋" in told.to_text()
+    assert "C = 2, k0 = 3" in gradient(Conv1d(2, 2, 3, groups=2), "weight").introduction
+    assert derived(Conv1d(2, 2, 1, groups=2, bias=False), "input", "gather").theorem.rhs == (
+        derived(DEPTHWISE, "input", "gather").theorem.rhs
+    )
 
 
 @pytest.mark.parametrize("axes", CONVOLUTIONS)

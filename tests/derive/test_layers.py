@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import derive
-from derive.indices import index, symbol
+from derive.indices import index, symbol, symbols
 from derive.layers import Conv, symbolic
 from derive.legality import LayerError, fresh, window
 from derive.terms import tensor
@@ -27,6 +27,62 @@ def test_a_convolution_is_a_sum_over_windows(n: int, k: int, s: int, d: int, p: 
         cells = [(c, a, i * s + a * d - p) for c in range(2) for a in range(k)]
         expected = sum(datum("W", (m, c, a)) * datum("X", (0, c, h)) for c, a, h in cells if 0 <= h < n)
         assert element(z, (0, m, i), {}) == expected + datum("u", (m,))
+
+
+@st.composite
+def grouped(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Groups, and how many input and output channels each has."""
+    return draw(st.integers(2, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+
+
+@given(sizes=grouped(), n=st.integers(1, 5), k=small, s=small, d=small, p=st.integers(0, 2))
+def test_a_group_of_outputs_reads_its_own_group_of_inputs(
+    sizes: tuple[int, int, int], n: int, k: int, s: int, d: int, p: int
+) -> None:
+    assume(n + 2 * p > d * (k - 1))
+    g, inputs, outputs = sizes
+    layer = derive.Conv1d(g * inputs, g * outputs, k, stride=s, padding=p, dilation=d, groups=g)
+    assert layer.parameter_shapes()["weight"] == (g * outputs, inputs, k)
+    z = layer.on(tensor("X", 1, g * inputs, n)).y
+    last = (n + 2 * p - d * (k - 1) - 1) // s
+    for q, r, i in product(range(g), range(outputs), {0, last}):
+        m, cells = q * outputs + r, [(c, a, i * s + a * d - p) for c in range(inputs) for a in range(k)]
+        read = [(datum("W", (m, c, a)), datum("X", (0, q * inputs + c, h))) for c, a, h in cells if 0 <= h < n]
+        assert element(z, (0, m, i), {}) == sum(w * x for w, x in read) + datum("u", (m,))
+
+
+@pytest.mark.parametrize("like", [derive.Conv2d(4, 6, 1, groups=2), derive.Conv2d(3, 3, 1, groups=3)])
+def test_a_symbolic_grouped_layer_is_the_layer_at_every_size(like: Conv) -> None:
+    layer, shape = symbolic(derive.Conv2d, like=like)
+    applied = layer.on(tensor("X", *shape))
+    inputs, outputs = like.group_sizes()
+    sizes = {"N": 1, "C": 3, "g": 2, "Cg": inputs.constant or 0, "Og": outputs.constant or 0}
+    for axis, (n, k, s, d, p) in enumerate([(5, 2, 2, 3, 1), (4, 3, 1, 1, 0)]):
+        named = {"n": n, "k": k, "s": s, "d": d, "p": p, "o": (n + 2 * p - d * (k - 1) - 1) // s + 1}
+        sizes |= {f"{name}{axis}": size for name, size in named.items()}
+    assert all(fact.holds(sizes) for fact in applied.facts)
+    channels = (like.in_channels, like.out_channels)
+    same = derive.Conv2d(*channels, (2, 3), stride=(2, 1), dilation=(3, 1), padding=(1, 0), groups=like.groups)
+    numbers = same.on(tensor("X", 1, like.in_channels, 5, 4)).y
+    for at in product(range(1), range(int(str(like.out_channels))), range(2), range(2)):
+        assert element(applied.y, at, sizes) == element(numbers, at, {})
+
+
+def test_one_group_is_no_groups() -> None:
+    plain, one = derive.Conv2d(4, 6, 3), derive.Conv2d(4, 6, 3, groups=index(1))
+    assert (plain.is_grouped, one.is_grouped) == (False, False)
+    assert plain.on(tensor("X", 1, 4, 5, 5)).y == one.on(tensor("X", 1, 4, 5, 5)).y
+    assert symbolic(derive.Conv2d, like=plain) == symbolic(derive.Conv2d)
+    assert not derive.Conv1d(1, 1, 3).is_depthwise
+
+
+def test_a_symbolic_number_of_groups_is_a_factor_of_the_channels() -> None:
+    g, c, o = symbols("g c o")
+    layer = derive.Conv1d(g * c + 2 * g, o * g, 3, groups=g)
+    assert [str(e) for e in layer.group_sizes()] == ["c+2", "o"]
+    assert [str(e) for e in layer.parameter_shapes()["weight"]] == ["g*o", "c+2", "3"]
+    assert derive.Conv1d(g, g, 3, groups=g).is_depthwise
+    assert [str(e) for e in derive.Conv1d(4 * g, 6 * g, 3, groups=2 * g).group_sizes()] == ["2", "3"]
 
 
 def test_a_mean_is_over_its_window() -> None:
@@ -55,7 +111,26 @@ ILLEGAL_SETTINGS = [
     (lambda: derive.Conv2d(1, 6, 2.5), "kernel_size=2.5: a dimension is an integer or a size symbol, not float"),
     (lambda: derive.Conv2d(1, True, 3), "out_channels=True: a dimension is an integer or a size symbol, not bool"),
     (lambda: derive.Conv2d(1, 6, 3, padding="same"), "padding='same': a dimension is an integer or a size symbol"),
-    (lambda: derive.Conv2d(4, 6, 3, groups=2), "groups=2: grouped convolutions are not derived here"),
+    (
+        lambda: derive.Conv2d(6, 8, 3, groups=4),
+        "in_channels=6 is not legal: groups=4 has to divide in_channels, and 6 = 1*4 + 2; the nearest legal value is 8",
+    ),
+    (
+        lambda: derive.Conv1d(8, 9, 3, groups=4),
+        "out_channels=9 is not legal: groups=4 has to divide out_channels, and 9 = 2*4 + 1; the nearest legal value is",
+    ),
+    (lambda: derive.Conv2d(2, 8, 3, groups=4), "and 2 = 0*4 + 2; the nearest legal value is 4"),
+    (
+        lambda: derive.Conv2d(6, 8, 3, groups=0),
+        "groups=0 is not legal: groups is at least 1; the nearest legal value is 1",
+    ),
+    (lambda: derive.Conv2d(6, 8, 3, groups="2"), "groups='2': a dimension is an integer or a size symbol, not str"),
+    (
+        lambda: derive.Conv2d(symbol("C"), 8, 3, groups=2),
+        "groups=2 is not legal with C channels: it has to be a factor of them by its form; nearest legal: 2*Cg",
+    ),
+    (lambda: derive.Conv2d(3 * symbol("C"), 8, 3, groups=2), "groups=2 is not legal with 3*C channels"),
+    (lambda: derive.Conv2d(symbol("C"), 8, 3, groups=symbol("C")), "groups=C is not legal with 8 channels"),
     (lambda: derive.AvgPool1d(symbol("k")), "kernel_size=k: the mean divides by k"),
 ]
 

@@ -70,6 +70,16 @@ def _settings(layer: object) -> tuple[object, ...]:
     return tuple(getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation"))
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_grouped_layer_is_refused(groups: int) -> None:
+    layer = derive.Conv2d(4, 4, 3, groups=groups)
+    for ask in (derive.reduction, layer_counts):
+        with pytest.raises(
+            derive.LayerError, match=f"groups={groups} has no reduction here.* nearest legal value is 1"
+        ):
+            ask(layer)
+
+
 @pytest.mark.parametrize("axes", AXES)
 def test_the_book_ends_at_near_offsets(axes: int) -> None:
     *_, last = milestones(one_channel(axes))

@@ -102,6 +102,10 @@ def test_help_imports_nothing_slow() -> None:
         (("shape", "lenet", "--input", "8,1,28,28", "--stride", "2"), "for --stride: lenet does not take it."),
         (("emit", "conv2d", "--kernel-size", "3"), "the shape of the input is needed"),
         (("emit", "conv2d", "--input", "1,1,9,9", "--kernel-size", "3"), "for --in-channels: conv2d needs it."),
+        (
+            ("shape", "avgpool1d", "--input", "1,1,9", "--kernel-size", "2", "--groups", "2"),
+            "for --groups: avgpool1d does",
+        ),
         (("emit", "lenet", "--no-bias"), "Invalid value for --no-bias: lenet does not take it."),
         (("derive", "conv2d", "--format", "pdf"), "'pdf' is not one of text, latex, html, json."),
         (("derive", "conv2d", "--wrt", "output"), "'output' is not one of input, weight, bias."),
@@ -126,6 +130,9 @@ CONV = ("emit", "conv2d", "--in-channels", "6", "--out-channels", "16", "--kerne
     [
         (("shape", "conv2d", "--input", "8,6,4,14", "--kernel-size", "5"), "the nearest legal value is 5"),
         ((*CONV, "8,6,4,14"), "no window fits on spatial axis 0"),
+        ((*CONV, "8,6,14,14", "--groups", "4"), "in_channels=6 is not legal: groups=4 has to divide in_channels"),
+        ((*CONV, "8,6,14,14", "--groups", "2"), "of grouped convolutions only depthwise ones are printed"),
+        (("derive", "conv1d", "--groups", "2"), "groups=2 has no reduction here"),
         ((*CONV, "8,3,14,14"), "the number of channels of the input is 3"),
         ((*CONV, "8,6,14,14", "--dtype", "float16"), "dtype='float16': layers are generated for float32 and float64"),
         ((*CONV, "8,6,14,14", "--backend", "cupy"), "backend='cupy' does not work here: this version of certiconv"),
@@ -190,6 +197,8 @@ def test_a_fault_of_the_program_is_not_dressed_up(monkeypatch: pytest.MonkeyPatc
         ("conv2d --input 8,6,14,15 --kernel-size 5,4 --stride 2,3 --padding 1 --dilation 1,2", "(8, M, 6, 4)"),
         ("conv1d --input N,2,n --kernel-size 3 --padding 1 --out-channels 4", "(N, 4, n)"),
         ("avgpool2d --input 8,6,28,27 --kernel-size 2", "(8, 6, 14, 13)"),
+        ("conv2d --input 8,6,14,14 --kernel-size 5 --groups 3", "(8, 3*M, 10, 10)"),
+        ("conv1d --input N,4,n --kernel-size 3 --padding 1 --out-channels 4 --groups 4", "(N, 4, n)"),
         ("lenet --input 32,1,28,28", "(32, 10)"),
     ],
 )
@@ -216,6 +225,15 @@ def test_a_gradient_is_derived() -> None:
     result = certiconv("derive", "conv1d", "--wrt", "weight")
     assert result.exit_code == 0
     assert "Conv1d" in result.stdout
+
+
+def test_groups_are_passed_on(tmp_path: Path) -> None:
+    told = certiconv("derive", "conv1d", "--groups", "2", "--wrt", "weight")
+    assert "In this layer g = 2." in " ".join(told.stdout.split())
+    path = tmp_path / "conv.py"
+    arguments = "emit conv2d --in-channels 6 --out-channels 6 --kernel-size 3 --groups 6 --input 8,6,9,9 --out"
+    assert certiconv(*arguments.split(), str(path)).exit_code == 0
+    assert "groups=6" in path.read_text()
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:

@@ -123,6 +123,20 @@ def test_threads_may_share_an_operation(operation: Operation) -> None:
     assert all((z == wanted).all() for z in found)
 
 
+def test_a_depthwise_convolution_is_compiled(tmp_path: Path) -> None:
+    layer = Conv1d(3, 3, 2, stride=2, padding=1, groups=3)
+    operation = runtime.compile(layer, input_shape=(1, 3, 6), dtype="float64", cache_dir=tmp_path)
+    rng = np.random.default_rng(0)
+    x, w, u = rng.normal(size=(4, 3, 6)), rng.normal(size=(3, 1, 2)), rng.normal(size=3)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+    wanted = u[:, None] + w[:, :, 0] * padded[..., 0:7:2] + w[:, :, 1] * padded[..., 1:8:2]
+    np.testing.assert_allclose(operation.forward(x, w, u), wanted, rtol=1e-12)
+    found = operation.backward(wanted, x, w)
+    np.testing.assert_allclose(found.weight[:, 0, 1], (wanted * padded[..., 1:8:2]).sum(axis=(0, 2)), rtol=1e-12)
+    with pytest.raises(ArrayError, match=r"weight has shape \(3, 3, 2\), expected \(3, 1, 2\)"):
+        operation.forward(x, rng.normal(size=(3, 3, 2)), u)
+
+
 # --- What can be compiled -----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter
 from codegen.templates.numpy.strided import strided
 from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.windows import windows
 
 WITHOUT_TEXT = ("constant", "share", "view", "alias")
 
@@ -28,6 +29,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return dot(ctx, stage, accumulate=accumulate)
         case "reduce":
             return reduce(ctx, stage, accumulate=accumulate)
+        case "windows":
+            return windows(ctx, stage, accumulate=accumulate)
         case _ if stage.template in WITHOUT_TEXT:
             return []
         case _ if accumulate:
@@ -62,6 +65,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for (name, batch, split), attribute in sorted(ctx.flat.items()):
         owner = ctx.arrays[name].split(".")[0]
         lines[owner].append(f"self.{attribute} = {_flattened(plan, name, batch, split)}")
+    for attribute, (owner, text) in sorted(ctx.views.items()):
+        lines[owner].append(f"self.{attribute} = {text}")
     for name, target in ctx.products.items():
         lines["w"].append(f"self.{name}_part = np.empty_like({target.replace('w.', 'self.', 1)})")
     for name, dims in ctx.scratch.items():

@@ -22,12 +22,13 @@ Clips = dict[int, "Clip"]
 
 @dataclass(frozen=True)
 class Clip:
-    """The part of a vector variable's range for which ``step * v + rest`` lies in an axis of ``cells`` cells."""
+    """The part of a vector variable's range with ``step * v + rest`` among ``cells`` cells from ``first`` on."""
 
     level: int
     step: int
     rest: Index
     length: int
+    first: int
     cells: int
 
     @property
@@ -37,7 +38,8 @@ class Clip:
 
     def span(self, rest: int) -> tuple[int, int]:
         """The values of the variable for a value of ``rest``."""
-        return max(0, -(rest // self.step)), min(self.length, -((rest - self.cells) // self.step))
+        beyond = rest - self.first
+        return max(0, -(beyond // self.step)), min(self.length, -((beyond - self.cells) // self.step))
 
     def spans(self, scope: Scope) -> list[tuple[int, int]]:
         """The same for every value of the loops."""
@@ -45,18 +47,20 @@ class Clip:
 
     def of_variable(self, scope: Scope) -> str:
         """The slice of an axis that is read at the variable itself."""
-        low = _extreme("max", 0, self._ceiling(scope, self.rest), [low for low, _ in self.spans(scope)])
-        beyond = self._ceiling(scope, self.rest - self.cells)
+        from_first = self.rest - self.first
+        low = _extreme("max", 0, self._ceiling(scope, from_first), [low for low, _ in self.spans(scope)])
+        beyond = self._ceiling(scope, from_first - self.cells)
         return f"{low}:{_extreme('min', self.length, beyond, [high for _, high in self.spans(scope)])}"
 
     def of_index(self, scope: Scope) -> str:
         """The slice of the axis that is read at the clipped index."""
         rests, rest = scope.values(self.rest), scope.text(self.rest)
         last = self.rest + self.step * (self.length - 1) + 1
-        least = 0 if self.step == 1 else f"({rest}) % {self.step}"
+        start = f"{self.first} + " if self.first else ""
+        least = self.first if self.step == 1 else f"{start}({scope.text(self.rest - self.first)}) % {self.step}"
         low = _extreme("max", least, rest, [self.step * self.span(r)[0] + r for r in rests])
-        ends = [min(self.cells, r + self.step * (self.length - 1) + 1) for r in rests]
-        high = _extreme("min", self.cells, scope.text(last), ends)
+        ends = [min(self.first + self.cells, r + self.step * (self.length - 1) + 1) for r in rests]
+        high = _extreme("min", self.first + self.cells, scope.text(last), ends)
         return f"{low}:{high}" + (f":{self.step}" if self.step > 1 else "")
 
     def _ceiling(self, scope: Scope, e: Index) -> str:
@@ -69,8 +73,11 @@ def _extreme(name: str, bound: int | str, text: str, values: Sequence[int]) -> s
     return str(values[0]) if len(set(values)) == 1 else f"{name}({bound}, {text})"
 
 
-def clips_of(plan: Plan, t: Tensor, at: Sequence[Index], scope: Scope) -> Clips:
-    """The variables that have to be clipped for ``t`` to be accessed at these indices, in the cells that are stored."""
+def clips_of(plan: Plan, t: Tensor, at: Sequence[Index], scope: Scope, *, margins: bool = True) -> Clips:
+    """The variables that have to be clipped for ``t`` to be accessed at these indices in the cells that are stored.
+
+    Without ``margins``: in those of its box.
+    """
     stage = plan.by_name.get(t.name)
     found: Clips = {}
     for axis, e in enumerate(at):
@@ -79,7 +86,9 @@ def clips_of(plan: Plan, t: Tensor, at: Sequence[Index], scope: Scope) -> Clips:
             continue
         margin = stage.margin[axis] if stage else (index(0), index(0))
         shifted = scope.put(e - t.box[axis][0] + margin[0])
-        clip = _clip(shifted, vectors[0], size + sum(map(number, margin)), scope)
+        before, after = map(number, margin)
+        cells = (0, size + before + after) if margins else (before, size)
+        clip = _clip(shifted, vectors[0], cells, scope)
         if clip is None:
             continue
         if clip.level in found:
@@ -88,7 +97,7 @@ def clips_of(plan: Plan, t: Tensor, at: Sequence[Index], scope: Scope) -> Clips:
     return found
 
 
-def _clip(e: Index, level: int, cells: int, scope: Scope) -> Clip | None:
+def _clip(e: Index, level: int, cells: tuple[int, int], scope: Scope) -> Clip | None:
     parts = e.linear_in(level)
     length = extent(scope.intervals[level])
     if parts is None or parts[0].constant is None or parts[0].constant < 1 or length is None:
@@ -96,7 +105,7 @@ def _clip(e: Index, level: int, cells: int, scope: Scope) -> Clip | None:
     step, first = number(parts[0]), scope.intervals[level][0]
     if number(first) != 0 or not parts[1].variables <= scope.loops:
         return None
-    clip = Clip(level, step, parts[1], length, cells)
+    clip = Clip(level, step, parts[1], length, *cells)
     return clip if any(span != (0, length) for span in clip.spans(scope)) else None
 
 

@@ -26,7 +26,7 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         axis, value = _solved(stage, guard, scope)
         at[axis] = value
     read, factors = parts(stage, m, scope)
-    clips = clips_of(ctx.plan, stage.tensor, at, scope)
+    clips = clips_of(ctx.plan, stage.tensor, at, scope, margins=stage.accumulates)
 
     def target(here: Scope) -> View:
         return stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, here, writes=True, clips=clips)
@@ -43,8 +43,7 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
             raise PlanError(f"{stage.name}: {plus.text} is added where slices cover every cell once, as they are")
         return statements(scope, loops, clips, lambda here: [_plus(ctx, plus, at, moved(here), target(here), here)])
     # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
-    bound = range(stage.tensor.rank, len(scope.letters))
-    if covered or not any(level in bound and _length(scope, level) > 1 for level in loops):
+    if covered or not stage.accumulates:
         if not covered:
             left_zero(ctx, stage)
         return statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
@@ -98,11 +97,6 @@ def _covered_once(stage: Stage, at: list[Index], scope: Scope) -> bool:
         if [cell for cell in cells if low <= cell < low + size] != list(range(low, low + size)):
             return False
     return set(used) == set(range(stage.tensor.rank, len(scope.letters)))
-
-
-def _length(scope: Scope, level: int) -> int:
-    lo, hi = scope.intervals[level]
-    return number(hi - lo)
 
 
 def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:

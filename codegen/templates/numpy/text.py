@@ -20,6 +20,7 @@ class Context:
     products: dict[str, str] = field(default_factory=dict)
     scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)
+    views: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def constant(self, value: Fraction) -> str:
         """The text for a rational number in the dtype of the workspace."""

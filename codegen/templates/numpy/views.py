@@ -53,11 +53,11 @@ def stored_view(
 ) -> View:
     """The cells of ``t`` at these indices, in the array that stores it, for the part of a variable that is not clipped.
 
-    What is read outside its box has to be a margin of zeros; a scatter leaves other numbers in its own.
+    What is read outside its box has to be a margin of zeros; an accumulation leaves other numbers in its own.
     """
     stage = plan.by_name.get(t.name)
-    if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].template == "scatter":
-        _inside_box(t, at, scope)
+    if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].accumulates:
+        inside_box(t, at, scope)
     tokens: list[str] = []
     axes: list[int] = []
     for axis, e in enumerate(at):
@@ -113,7 +113,8 @@ def _clipped(name: str, e: Index, clip: Clip, scope: Scope) -> str:
     return clip.of_variable(scope)
 
 
-def _inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
+def inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
+    """Raise PlanError where an index leaves the box, margins apart."""
     for bounds, e in zip(t.box, at, strict=True):
         size = extent(bounds)
         if size is not None:

@@ -1,0 +1,306 @@
+"""Depthwise convolutions: their theorems, what is printed, faults that are caught, and what is refused.
+
+That every result is what the definition says, at drawn sizes, is tested with the other algorithms in
+``test_convolution_module``.
+"""
+
+import importlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codegen
+from codegen.check import check
+from codegen.convolution_module import convolution_source
+from codegen.execution import Refuted
+from codegen.plan import BATCH, Plan, PlanError, Stage
+from codegen.plans import claims, depthwise
+from codegen.plans import convolution as conv
+from codegen.plans.claims import ALGORITHMS, Kind, claims_of
+from codegen.templates import numpy as templates
+from derive.indices import Index, at_least, index, var
+from derive.layers import Applied, Conv1d, Conv2d, Conv3d
+from derive.obligations import Refused
+from derive.terms import define, tensor, term
+
+Patch = pytest.MonkeyPatch
+LAYER = Conv2d(3, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=3)
+SHAPE = (3, 3, 6, 5)
+
+
+def numeric() -> Applied:
+    return LAYER.on(tensor("X", BATCH, *SHAPE[1:]), "Y")
+
+
+# --- theorems -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_every_plan_is_proved_for_all_sizes(axes: int) -> None:
+    theorems = claims.prove(axes, groups=True)
+    assert len(theorems) == 7
+    for key, theorem in theorems.items():
+        assert {name for _, hi in theorem.binders for name in hi.symbols} >= {"C"}, key
+        assert theorem.lhs.tensors != theorem.rhs.tensors
+    forward = theorems["depthwise forward"]
+    at = "$0,$1,$2" + "".join(f",${k}" for k in range(3, 2 + axes))
+    assert (forward.lhs.text, forward.rhs.text) == (f"Z[{at}]", f"Y[{at}]")
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 9), (4, 3, 5, 6), (4, 3, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_committed_theorems_are_quoted(shape: tuple[int, ...], bias: bool) -> None:
+    kind = {3: Conv1d, 4: Conv2d, 5: Conv3d}[len(shape)]
+    emitted = codegen.emit(kind(3, 3, 2, stride=2, padding=1, groups=3, bias=bias), input_shape=shape)
+    assert list(emitted.theorems) == list(emitted.plans)
+
+
+def swapped(applied: Applied) -> Applied:
+    """Stride and dilation exchanged."""
+    return replace(applied, windows=tuple(replace(w, stride=w.dilation, dilation=w.stride) for w in applied.windows))
+
+
+def wrong_sign(applied: Applied) -> Applied:
+    """The padding with the other sign."""
+    return replace(applied, windows=tuple(replace(w, before=-w.before) for w in applied.windows))
+
+
+@pytest.mark.parametrize("mistake", [swapped, wrong_sign])
+@pytest.mark.parametrize("result", ["forward", "input_gradient", "weight_gradient"])
+def test_a_plan_for_other_windows_is_not_provable(mistake: Callable[[Applied], Applied], result: str) -> None:
+    applied = Kind("depthwise", 2).applied
+    plans = ALGORITHMS["depthwise"](mistake(applied))
+    with pytest.raises(Refused):
+        claims_of(applied, {result: plans[result]})[result].prove()
+
+
+def test_a_plan_that_reads_the_next_channel_is_not_provable() -> None:
+    applied = Kind("depthwise", 1).applied
+    plan = ALGORITHMS["depthwise"](applied)["forward"]
+    col, *rest = plan.stages
+    ((read,),) = (m.factors for m in col.body.monomials)
+    moved = read.tensor[(read.at[0], read.at[1] + 1, *read.at[2:])]
+    wrong = replace(col, tensor=define("Col", list(col.tensor.box), term(col.tensor.rank, moved)))
+    stages = (wrong, *(replace(s, tensor=_reading(s, col, wrong)) for s in rest))
+    with pytest.raises(Refused):
+        claims_of(applied, {"forward": replace(plan, stages=stages[:2], outputs={"forward": "S"})})["forward"].prove()
+
+
+def _reading(stage: Stage, old: Stage, new: Stage) -> Any:
+    """The tensor of a stage with one of the stages it reads replaced."""
+    monomials = [
+        term(stage.tensor.rank, *(new.tensor[f.at] if f.tensor == old.tensor else f for f in m.factors), over=m.binders)
+        for m in stage.body.monomials
+    ]
+    return define(stage.name, list(stage.tensor.box), sum(monomials[1:], monomials[0]))
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def prove_all() -> None:
+    """The four theorems over two axes."""
+    for claim in claims.claims(Kind("depthwise", 2)).values():
+        claim.prove()
+
+
+def execute() -> None:
+    """Exact execution at strides with remainders, an even kernel, and columns that no window reaches."""
+    check(codegen.emit(LAYER, input_shape=SHAPE))
+
+
+def kernel_not_turned(patch: Patch) -> None:
+    """The input gradient reads the cotangent as the forward pass reads the input: right for a kernel of one row."""
+    original = depthwise._input_gradient
+
+    def wrong(applied: Applied, w: conv.Windows) -> conv.Result:
+        col, last = original(applied, w).stages
+        (m,) = last.body.monomials
+        reads = {f.tensor.name: f for f in m.factors}
+        at = list(reads["Col"].at)
+        rank = last.tensor.rank
+        at[3] = var(2) - w.windows[0].before + var(rank) * w.windows[0].dilation
+        body = term(rank, reads["W"], col.tensor[tuple(at)], over=m.binders)
+        margin = (*col.margin[:3], (index(9), index(9)), col.margin[4])
+        return conv.Result(
+            (replace(col, margin=margin), replace(last, tensor=define("dIn", list(last.tensor.box), body)))
+        )
+
+    patch.setattr(depthwise, "_input_gradient", wrong)
+
+
+def spread_without_strides(patch: Patch) -> None:
+    """The cotangent is not spread out by the strides of the rows: right at stride 1."""
+    original = depthwise._spread
+
+    def wrong(applied: Applied, w: conv.Windows) -> Stage:
+        one = replace(w, windows=tuple(replace(v, stride=index(1)) if v.axis == 0 else v for v in w.windows))
+        return original(applied, one)
+
+    patch.setattr(depthwise, "_spread", wrong)
+
+
+def clipped_one_short(patch: Patch) -> None:
+    """Copies end one column early."""
+    clipped = importlib.import_module("codegen.templates.numpy.clipped")
+    original = clipped._spans
+
+    def spans(sides: Sequence[Any], scope: Any) -> dict[int, tuple[int, int]] | None:
+        found = original(sides, scope)
+        if not found:
+            return found
+        level = max(found)
+        return {**found, level: (found[level][0], max(found[level][0], found[level][1] - 1))}
+
+    patch.setattr(clipped, "_spans", spans)
+
+
+def last_shift_missing(patch: Patch) -> None:
+    """The copy for the last kernel column is left out."""
+    original = templates.clipped
+    patch.setattr(templates, "clipped", lambda *a: original(*a)[:-1])
+
+
+def buffer_not_zeroed(patch: Patch) -> None:
+    """The buffer that copies are cut off in is made without zeros: right wherever fresh memory is zero."""
+    original = templates._own_buffer
+    patch.setattr(templates, "_own_buffer", lambda *a: original(*a).replace("np.zeros(", "np.empty("))
+
+
+def window_forwards(patch: Patch) -> None:
+    """Cells in a window always go forwards: wrong in the input gradient only."""
+    windows = importlib.import_module("codegen.templates.numpy.windows")
+    original = windows._run
+    patch.setattr(windows, "_run", lambda first, step, count: original(first, abs(step), count))
+
+
+def rows_merged_always(patch: Patch) -> None:
+    """Rows are taken to follow each other whatever the stride: right at stride 1."""
+    windows = importlib.import_module("codegen.templates.numpy.windows")
+    patch.setattr(windows, "_rows_follow", lambda ctx, stage, reads, scope: stage.name != "dW")
+
+
+def last_block_only(patch: Patch) -> None:
+    """The gradient of the weight is that of the last block: right for a batch that fits into one."""
+    original = templates.windows
+    patch.setattr(templates, "windows", lambda ctx, stage, **_: original(ctx, stage, accumulate=False))
+
+
+@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides])
+def test_a_fault_in_a_plan_is_refused_by_the_proof(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Refused):
+        prove_all()
+
+
+TEXT_FAULTS = [
+    (clipped_one_short, "the first stage that is wrong is stage Col "),
+    (last_shift_missing, "the first stage that is wrong is stage Col "),
+    (buffer_not_zeroed, "NoneType|stage Col"),
+    (window_forwards, "input_gradient.* is stage dIn "),
+    (rows_merged_always, "forward.*(stage S|ValueError)"),
+    (last_block_only, "weight_gradient.* is stage dW "),
+]
+
+
+@pytest.mark.parametrize(("plant", "says"), TEXT_FAULTS, ids=[plant.__name__ for plant, _ in TEXT_FAULTS])
+def test_a_fault_in_a_template_is_killed_by_execution(
+    plant: Callable[[Patch], None], says: str, monkeypatch: Patch
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Refuted, match=says):
+        execute()
+
+
+def test_without_a_fault_the_same_checks_pass() -> None:
+    prove_all()
+    execute()
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(
+    k=st.integers(1, 5), s=st.integers(1, 3), d=st.integers(1, 3), p=st.integers(0, 4), more=st.integers(0, 4),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_exact_execution_at_drawn_edges(k: int, s: int, d: int, p: int, more: int, seed: int) -> None:
+    n = max(1, d * (k - 1) + 1 - 2 * p) + more
+    rows = random.Random(seed).randint(1, 3)
+    layer = Conv2d(2, 2, (rows, k), stride=(1, s), padding=(rows - 1, p), dilation=(1, d), groups=2)
+    assert check(codegen.emit(layer, input_shape=(1, 2, 3, n))).rows
+
+
+def test_positions_are_one_long_axis_where_rows_follow_each_other() -> None:
+    text = codegen.emit(Conv2d(4, 4, 3, padding=1, groups=4), input_shape=(1, 4, 5, 6)).source
+    assert "self.S.reshape(b, 4, 30)" in text
+    assert "(self.Col.reshape(b, 4, 3, 42), (13,), axis=(3,))[:, :, :, 0:30, 0:13:6]" in text
+    strided = codegen.emit(Conv2d(4, 4, 3, stride=(2, 1), groups=4), input_shape=(1, 4, 5, 6)).source
+    assert "S_flat" not in strided
+
+
+def test_a_shift_that_leaves_nothing_is_not_printed() -> None:
+    text = codegen.emit(Conv1d(2, 2, 3, padding=3, dilation=3, groups=2), input_shape=(1, 2, 1)).source
+    forward = text[text.index("def forward") : text.index("class InputGradient")]
+    assert forward.count("np.copyto(v.Col") == 1
+
+
+def test_float32_rounds_as_little_as_its_bound_says() -> None:
+    layer = Conv2d(4, 4, 3, padding=1, groups=4)
+    module = codegen.load(codegen.emit(layer, input_shape=(2, 4, 9, 9)).source)
+    rng = np.random.default_rng(3)
+    x, w, u = rng.normal(size=(2, 4, 9, 9)), rng.normal(size=(4, 1, 3, 3)), rng.normal(size=4)
+    single = [a.astype(np.float32) for a in (x, w, u)]
+    exact = module.forward(*(a.astype(np.float64) for a in single))
+    size = module.forward(*(abs(a).astype(np.float64) for a in single))
+    error = abs(module.forward(*single) - exact)
+    assert (error <= 11 * 2.0**-24 * size).all()
+    assert error.any()
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [Conv2d(4, 4, 3), Conv2d(4, 4, 3, groups=2), Conv2d(4, 8, 3, groups=4)], ids=str)
+def test_other_convolutions_have_no_such_plan(layer: Conv2d) -> None:
+    with pytest.raises(PlanError, match="depthwise is for groups == in_channels == out_channels"):
+        ALGORITHMS["depthwise"](layer.on(tensor("X", BATCH, 4, 9, 9)))
+
+
+def changed(name: str, **changes: Any) -> Plan:
+    """The forward plan with one of its stages changed."""
+    plan = ALGORITHMS["depthwise"](numeric())["forward"]
+    return replace(plan, stages=tuple(replace(s, **changes) if s.name == name else s for s in plan.stages))
+
+
+def columns(body: Callable[[Any, tuple[Index, ...]], Any]) -> Plan:
+    """A plan of one stage with the template clipped."""
+    x = tensor("X", BATCH, *SHAPE[1:])
+    at = (var(0), var(1), var(2), var(3))
+    stage = Stage(define("Z", list(numeric().y.box), body(x, at)), "clipped", "b n i j")
+    return Plan("depthwise", (x,), (stage,), {"forward": "Z"})
+
+
+REFUSED = [
+    (lambda: changed("Col", margin=()), "Col: cells -1..5 are read and 0..5 stored; it needs a margin"),
+    (lambda: changed("S", loops=("a0",)), "without loops"),
+    (lambda: columns(lambda x, at: term(4, x[at], x[at])), "copies one read"),
+    (lambda: columns(lambda x, at: term(4, x[at], coefficient=2)), "copies one read"),
+    (lambda: columns(lambda x, at: term(4, x[(at[0], at[1], at[2], -at[3])])), "is not a slice with a positive step"),
+    (lambda: columns(lambda x, at: term(4, x[(at[0], at[1], at[2], at[2])])), "each in one axis"),
+    (lambda: columns(lambda x, at: term(4, x[at], guards=[at_least(at[2], 1)])), "is not an equation"),
+]
+
+
+@pytest.mark.parametrize(("plan", "words"), REFUSED, ids=[str(k) for k in range(len(REFUSED))])
+def test_what_the_templates_cannot_print_is_refused(plan: Callable[[], Plan], words: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        convolution_source(numeric(), {"forward": plan()}, "", "")
+    assert words in str(caught.value)
