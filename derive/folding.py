@@ -48,7 +48,7 @@ def _find(theorem: Theorem, f: ToomCook) -> tuple[Where, int] | None:
     """The address of a monomial, and which of its variables is the t of A[i,t] G[t,a] B[t,e] and of nothing else."""
     for where, m, depth in tactics.scopes(theorem.rhs):
         for k in range(len(m.binders)):
-            if _matrices(m, f, depth + k) is not None:
+            if m.binders[k] == f.A.box[1] and _matrices(m, f, depth + k) is not None:
                 return where, k
     return None
 

@@ -28,10 +28,10 @@ from hashlib import sha256
 from math import gcd, lcm
 
 from derive import kernel, tactics
-from derive.indices import Guard, NonNegative, equal, var
+from derive.cells import reguard, split
+from derive.indices import equal, var
 from derive.kernel import Theorem
 from derive.points import Matrix, amplification, best_points, lagrange, powers
-from derive.rules import Case, Reguard
 from derive.terms import Monomial, Tensor, define, expression, tensor, term
 
 SCALES = ("integer", "none")
@@ -238,44 +238,12 @@ def _cell_by_cell(f: ToomCook) -> Theorem:
     """``[e == i + a]`` split into the cells (i0, a0)."""
     i, a, e = (var(k) for k in range(3))
     theorem = kernel.begin(term(3, guards=[equal(e, i + a)]), over=f.K.box)
-    rest: tuple[Guard, ...] = (equal(e, i + a),)
-    for i0 in reversed(range(f.m)):
-        theorem, row, rest = _split_off(theorem, rest, 0, i0)
-        left = row
-        for a0 in reversed(range(f.r)):
-            theorem, cell, left = _split_off(theorem, left, 1, a0)
-            theorem = _reguard(theorem, cell, (equal(i, i0), equal(a, a0), equal(e, i0 + a0)))
+    theorem, rows = split(theorem, theorem.rhs.monomials[0], 0, range(f.m))
+    for i0, row in zip(reversed(range(f.m)), rows, strict=True):
+        theorem, cells = split(theorem, row, 1, range(f.r))
+        for a0, cell in zip(reversed(range(f.r)), cells, strict=True):
+            theorem = reguard(theorem, cell, (equal(i, i0), equal(a, a0), equal(e, i0 + a0)))
     return theorem
-
-
-def _split_off(
-    theorem: Theorem, guards: tuple[Guard, ...], level: int, value: int
-) -> tuple[Theorem, tuple[Guard, ...], tuple[Guard, ...]]:
-    """Split the monomial of these guards at ``variable >= value``; what is split off, and what is left.
-
-    What was split off before leaves ``variable <= value`` there, so the first part says ``variable == value``.
-    """
-    above, below = NonNegative(var(level) - value), NonNegative(value - 1 - var(level))
-    if value > 0:
-        theorem = kernel.rewrite(theorem, _where(theorem, guards), Case(above))
-    upper = (*guards, above) if value > 0 else guards
-    kept = tuple(g for g in guards if not _bounds(g, level))
-    exact = (*kept, equal(var(level), value))
-    return _reguard(theorem, upper, exact), exact, (*guards, below)
-
-
-def _bounds(guard: Guard, level: int) -> bool:
-    return isinstance(guard, NonNegative) and guard.e.variables == {level}
-
-
-def _reguard(theorem: Theorem, old: tuple[Guard, ...], new: tuple[Guard, ...]) -> Theorem:
-    return kernel.rewrite(theorem, _where(theorem, old), Reguard((), new))
-
-
-def _where(theorem: Theorem, guards: tuple[Guard, ...]) -> tuple[int]:
-    """The number of the monomial with these guards."""
-    (wanted,) = term(theorem.rhs.depth, guards=guards).monomials
-    return (theorem.rhs.monomials.index(wanted),)
 
 
 __all__ = ["ToomCook", "toom_cook", "winograd"]
