@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ from runtime.threads import blas_threads
 from runtime.timing import Samples, Spread, interleave
 
 ROUNDS, QUICK_ROUNDS = 21, 5
+REST = 0.04  # seconds: OpenBLAS and OpenMP threads spin less than that after their work
 
 
 class BenchError(ValueError):
@@ -102,6 +104,7 @@ class Bench:
         threads: how many BLAS and PyTorch may use.
         peers: who is timed, those that are installed.
         measure: gives the rates.
+        load: programs that wanted a CPU in the minute before, this one among them; None where the system does not tell.
     """
 
     roof: Roof
@@ -110,6 +113,12 @@ class Bench:
     threads: int
     peers: tuple[Peer, ...]
     measure: Callable[[], Roof] = roofline.measure
+    load: float | None = None
+
+    @property
+    def rest(self) -> float:
+        """Seconds to wait before a sample: none where nobody has threads that spin."""
+        return 0.0 if self.threads == 1 else REST
 
     def measured_again(self) -> Bench:
         """With the rates measured once more, the better kept: to be asked when all is timed."""
@@ -126,7 +135,7 @@ class Bench:
         except (LayerError, codegen.EmitError) as error:
             return Result(case, reason=str(error))
         calls = {name: contestant.call for name, contestant in contestants.items()}
-        return Result(case, interleave(calls, rounds=self.rounds, probe=roofline.probe()))
+        return Result(case, interleave(calls, rounds=self.rounds, probe=roofline.probe(), rest=self.rest))
 
     def grow(self, sweep: Sweep) -> Growth:
         """The cases of a sweep, one after another.
@@ -171,12 +180,13 @@ def prepared(
         raise BenchError(f"rounds={rounds} is less than 1; nearest legal: 1")
     if threads not in (1, 2):
         raise BenchError(f"threads={threads} is neither 1 nor 2; nearest legal: {1 if threads < 1 else 2}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     present = tuple(peer for peer in peers if peer.installed)
     for package in dict.fromkeys(peer.package for peer in present if peer.package):
         # Loaded first: threadpoolctl holds the libraries that it finds loaded.
         importlib.import_module("scipy.signal" if package == "scipy" else package)
     with _torch_threads(threads, present), blas_threads(threads) as blas:
-        yield Bench(measure(), blas, rounds, threads, present, measure)
+        yield Bench(measure(), blas, rounds, threads, present, measure, load)
 
 
 @contextlib.contextmanager

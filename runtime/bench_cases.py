@@ -145,7 +145,7 @@ class Case:
         """The name without its part.
 
         >>> [case.family for case in find(["lenet1", "lenet-step-128"])]
-        ['lenet1', 'lenet1', 'lenet1', 'lenet-step']
+        ['lenet-step', 'lenet1', 'lenet1', 'lenet1']
         """
         return self.name.rpartition("-")[0]
 
@@ -184,7 +184,7 @@ def find(wanted: Sequence[str], cases: Sequence[Case] = CASES) -> tuple[Case, ..
     >>> find(["lenet1-foward"])  # doctest: +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
     runtime.bench_cases.CaseError: case 'lenet1-foward' is unknown;
-        nearest: lenet1-forward, lenet2-forward, strided-forward
+        nearest: lenet1-forward, alexnet1-forward, lenet2-forward
     """
     chosen: set[str] = set()
     for name in wanted:

@@ -23,6 +23,7 @@ HEADER: Row = (
     "roof", "dropped",
 )  # fmt: skip
 GROWTH_HEADER: Row = ("size", "certiconv ms", "reference ms", "ratio", "exponent")
+BUSY = 0.5  # the load average above which other programs ran
 _NONE = "-"
 
 
@@ -76,6 +77,8 @@ def notes(results: Sequence[Result], bench: Bench) -> list[str]:
         f"roof: {roof.gemm / 1e9:.3g} GFLOP/s (matrix product) and {roof.copy / 1e9:.3g} GB/s (copy), measured here.",
         "GFLOP/s: operations of the defining sum, products with padding included; an algorithm may do fewer.",
     ]
+    if bench.load is not None and bench.load > BUSY:
+        said.append(f"The load average was {bench.load:.1f} before the start: other programs ran, and times are rough.")
     reasons: dict[str, list[str]] = {}
     for result in results:
         if result.reason:
@@ -137,6 +140,7 @@ def as_json(results: Sequence[Result], growths: Sequence[Growth], bench: Bench) 
             "rounds": bench.rounds,
             "threads": bench.threads,
             "blas": bench.blas,
+            "load_before": bench.load,
             "noise_limit": LIMIT,
         },
         "roof": {"gemm": bench.roof.gemm, "copy": bench.roof.copy, "ridge": bench.roof.ridge},

@@ -5,6 +5,8 @@ all alike.  Before each round and after the last one a *probe* is timed: one pro
 the slower of the two probes round a round took more than ``LIMIT`` times the median of these, the machine was doing
 something else, and the round is dropped for every call alike.  The rule never looks at the times of the calls
 themselves, so it cannot favour one; at least half of the rounds are always kept, and the number dropped is reported.
+Where calls use several threads, a rest before each sample lets the threads of the call before fall asleep: they spin
+for some milliseconds after their work, on cores that somebody else is to be timed on.
 What is left is summed up by the median and the quartiles.
 """
 
@@ -106,13 +108,16 @@ class Samples:
         return [self.seconds[name][k] for k in kept(self.probes, limit=self.limit)]
 
 
-def interleave(calls: Mapping[str, Call], *, rounds: int, probe: Call, clock: Clock = time.perf_counter) -> Samples:
+def interleave(
+    calls: Mapping[str, Call], *, rounds: int, probe: Call, rest: float = 0.0, clock: Clock = time.perf_counter
+) -> Samples:
     """Time some calls in turn.
 
     Args:
         calls: what is timed, by name; each is called three times first.
         rounds: how often each is sampled, at least 1.
         probe: what tells a busy moment.
+        rest: seconds to wait before each sample.
         clock: gives seconds.
 
     Raises:
@@ -130,9 +135,12 @@ def interleave(calls: Mapping[str, Call], *, rounds: int, probe: Call, clock: Cl
     gc.disable()  # a collection would fall on whoever happens to be timed
     try:
         for k in range(rounds):
+            _wait(rest)
             probes.append(_sample(probe, 1, clock))
             for name in names[k % len(names) :] + names[: k % len(names)]:
+                _wait(rest)
                 seconds[name].append(_sample(calls[name], repeats[name], clock))
+        _wait(rest)
         probes.append(_sample(probe, 1, clock))
     finally:
         if collecting:
@@ -144,6 +152,11 @@ def _repeats(call: Call, clock: Clock) -> int:
     """Warm up, and say how many calls make a sample of at least ``SAMPLE`` seconds."""
     once = min(_sample(call, 1, clock) for _ in range(_WARM_UP))
     return min(_MOST, max(1, math.ceil(SAMPLE / once))) if once > 0 else _MOST
+
+
+def _wait(rest: float) -> None:
+    if rest > 0:
+        time.sleep(rest)
 
 
 def _sample(call: Call, repeats: int, clock: Clock) -> float:
