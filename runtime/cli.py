@@ -10,23 +10,25 @@ Nothing slow is imported here: each command imports what it needs, so that help 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from runtime import cli_bench
+from runtime.cli_messages import FAILED, reported, say, stop
+from runtime.threads import ask_environment
 
 if TYPE_CHECKING:
     from derive.layers import Layer
     from runtime.lenet import LenetRun
 
-FAILED, BAD_INPUT = 1, 2
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 main = typer.Typer(
@@ -38,53 +40,6 @@ main = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-# --- Errors and messages ------------------------------------------------------------------------------------
-
-
-def say(text: str) -> None:
-    """A message for the user, on standard error."""
-    typer.echo(text, err=True)
-
-
-def stop(text: str, status: int = BAD_INPUT) -> NoReturn:
-    """End the command with one message."""
-    say(f"certiconv: {text}")
-    raise typer.Exit(status)
-
-
-def reported(command: Command) -> Command:
-    """A command whose expected errors end in one message and a status, not in a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # the reader went away: the command ends quietly
-        except Exception as error:
-            status = _status(error)
-            if status is None:
-                raise
-            stop(str(error), status)
-
-    return wrapped  # type: ignore[return-value]
-
-
-def _status(error: Exception) -> int | None:
-    """The exit status of an expected error; None for a fault of the program."""
-    if isinstance(error, OSError):
-        return BAD_INPUT
-    if type(error).__module__.partition(".")[0] not in ("derive", "codegen", "runtime"):
-        return None
-    from codegen.execution import Refuted
-    from derive.obligations import Refused
-
-    refuted = isinstance(error, Refused | Refuted) or not isinstance(error, ValueError)
-    return FAILED if refuted else BAD_INPUT
 
 
 def show_version(wanted: bool) -> None:
@@ -426,8 +381,7 @@ def lenet(
     Writes report.html and the trained parameters, lenet.npz.  Ctrl-C during training
     keeps the parameters of the last finished epoch, and the report is written with them.
     """
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # read when NumPy is imported, below: small products gain nothing from more
+    ask_environment(1)  # before NumPy is imported, below: small products gain nothing from more
     from rich.console import Console
 
     from runtime import lenet as job
@@ -483,3 +437,6 @@ def _result(run: LenetRun, out: Path) -> None:
     typer.echo(f"parameters {out / 'lenet.npz'}")
     if run.history is not None and run.history.interrupted:
         stop(run.history.message, FAILED)
+
+
+main.command(name="bench", epilog=cli_bench.EPILOG)(cli_bench.bench)

@@ -33,8 +33,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 Matrix = Sequence[Sequence[float]]
 
 INK = "#1f2328"
-_GRID = "#d8dee4"
-_RULE = "#6e7781"
+GRID = "#d8dee4"
+RULE = "#6e7781"
 _MISSING = "#b8bec5"
 _GAMMA = 0.25
 _UNSIGNED: dict[str, Any] = {"Software": None}  # no version of Matplotlib in a PNG
@@ -49,12 +49,12 @@ _STYLE: dict[str, object] = {
     "font.size": 9.5,
     "text.color": INK,
     "axes.labelcolor": INK,
-    "axes.edgecolor": _RULE,
+    "axes.edgecolor": RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -112,10 +112,10 @@ def weight_matrix(labels: Sequence[Sequence[int]], block: int = 0) -> str:
     grid = np.asarray(labels, dtype=np.int64)
     rows, columns = grid.shape
     colours = [[_rgb(label_colour(int(label))) for label in row] for row in grid]
-    with _style():
+    with style():
         figure = Figure(figsize=(4.4, 4.4 * (rows + 1.6) / (columns + 1.6)))
         axes = figure.add_subplot()
-        axes.pcolormesh(np.asarray(colours), edgecolors=_GRID, linewidth=0.4)
+        axes.pcolormesh(np.asarray(colours), edgecolors=GRID, linewidth=0.4)
         _write_labels(axes, grid)
         _heavier_lines(axes, rows, columns, block)
         _matrix_frame(axes, "input pixel, row by row", "output, row by row")
@@ -132,8 +132,8 @@ def _write_labels(axes: Axes, grid: npt.NDArray[np.int64]) -> None:
 
 def _heavier_lines(axes: Axes, rows: int, columns: int, block: int) -> None:
     if block > 0:
-        axes.hlines(range(0, rows + 1, block), 0, columns, colors=_RULE, linewidth=0.9)
-        axes.vlines(range(0, columns + 1, block), 0, rows, colors=_RULE, linewidth=0.9)
+        axes.hlines(range(0, rows + 1, block), 0, columns, colors=RULE, linewidth=0.9)
+        axes.vlines(range(0, columns + 1, block), 0, rows, colors=RULE, linewidth=0.9)
 
 
 def _matrix_frame(axes: Axes, across: str, down: str) -> None:
@@ -160,7 +160,7 @@ def curves(series: Mapping[str, Sequence[float]], quantity: str, *, percent: boo
     Returns:
         A `data:` address of an SVG picture.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(5.4, 3.3))
         axes = figure.add_subplot()
         for k, (name, values) in enumerate(series.items()):
@@ -188,7 +188,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> str:
     """
     grid = np.asarray(counts, dtype=np.int64)
     full = 1.6 * max(int(grid.max()), 1)  # the darkest blues are left out: letters stand on the cells
-    with _style():
+    with style():
         figure = Figure(figsize=(5.2, 5.2))
         axes = figure.add_subplot()
         shade = PowerNorm(_GAMMA, vmin=0, vmax=full)
@@ -221,7 +221,7 @@ def kernel_grid(weights: Sequence[Sequence[Matrix]]) -> str:
     reach = largest(kernels)
     scale = ScalarMappable(Normalize(-reach, reach), colormaps["RdBu_r"].with_extremes(bad=_MISSING))
     cell = min(1.7, 10.2 / outputs)
-    with _style():
+    with style():
         figure = Figure(figsize=(cell * outputs + 1.3, cell * inputs * height / width + 0.6))
         axes = figure.add_subplot()
         # One image of all kernels, a cell apart: an Axes for each of them would take seconds.
@@ -233,7 +233,7 @@ def kernel_grid(weights: Sequence[Sequence[Matrix]]) -> str:
             mosaic[top : top + height, left : left + width] = scale.to_rgba(kernels[n, c])
             frames.append(Rectangle((left - 0.5, top - 0.5), width, height))
         axes.imshow(mosaic, interpolation="nearest")
-        axes.add_collection(PatchCollection(frames, facecolor="none", edgecolor=_GRID, linewidth=0.8))
+        axes.add_collection(PatchCollection(frames, facecolor="none", edgecolor=GRID, linewidth=0.8))
         _channels(axes, [n * across + (width - 1) / 2 for n in range(outputs)], across=True)
         _channels(axes, [c * down + (height - 1) / 2 for c in range(inputs)], across=False)
         figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.015, aspect=10 + 4 * inputs)
@@ -283,7 +283,8 @@ def digit(image: Matrix) -> str:
 # --- From a figure to an address ------------------------------------------------------------------------------------
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """Matplotlib with the settings of this file and no others, while it is open."""
     return matplotlib.style.context(["default", _STYLE])
 
 
@@ -299,9 +300,14 @@ def _svg(figure: Figure) -> str:
 
 
 def _png(figure: Figure) -> str:
+    return _address("image/png", png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=160, metadata=_UNSIGNED)
-    return _address("image/png", file.getvalue())
+    return file.getvalue()
 
 
 def _address(kind: str, content: bytes) -> str:

@@ -15,10 +15,7 @@ them, so a step that was cut off in the middle of its update leaves no trace.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +27,7 @@ import numpy.typing as npt
 from runtime.arrays import Array
 from runtime.data import DataError, Digits, Labels
 from runtime.network import Network
+from runtime.threads import blas_threads
 
 
 class SettingsError(ValueError):
@@ -178,7 +176,7 @@ def train(
     if not len(digits.train_labels):
         raise DataError("the digits have no training image; expected at least one")
     images = _Images.of(digits, network.dtype)
-    with _one_blas_thread() as threads:
+    with blas_threads(1) as threads:
         kept = _Kept(History(settings, threads=threads), _copies(network))
         try:
             for number, order in enumerate(_orders(len(images.train), settings), start=1):
@@ -245,20 +243,3 @@ def _epoch(network: Network, images: _Images, settings: Settings, number: int, o
 
 def _copies(network: Network) -> dict[str, Array]:
     return {name: array.copy() for name, array in network.params.items()}
-
-
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[str]:
-    """BLAS at one thread, in words; without threadpoolctl it is left alone."""
-    if importlib.util.find_spec("threadpoolctl") is None:
-        one = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
-        yield (
-            "BLAS at one thread, as the environment asks"
-            if one
-            else ("BLAS threads as the system sets them (threadpoolctl is not installed)")
-        )
-        return
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield "BLAS held at one thread"
