@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 from codegen.architecture import instance
@@ -64,6 +65,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "winograd4": Algorithm(winograd.planner(4), 4, toom_cook=True),
     "depthwise": Algorithm(depthwise, depthwise=True),
 }
+# Where costs are equal, the plainer algorithm first.
+RANKED = ("direct", "gemm", "im2col", "depthwise", "phases", "toeplitz2", "winograd2", "winograd4")
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE = (("kernel_size", 1), ("padding", 0))
 WINOGRAD = (("winograd2", 3), ("winograd2", 5), ("winograd4", 3))
@@ -141,6 +144,12 @@ def kind_of(applied: Applied, algorithm: str) -> Kind | None:
     return Kind(algorithm, axes, bias, POINTWISE if algorithm == "gemm" and is_pointwise(applied) else ())
 
 
+def committed_kind(kind: Kind) -> bool:
+    """Whether theorems about this kind of plan are committed."""
+    sides = [side for name, side in WINOGRAD if name == kind.algorithm]
+    return not ALGORITHMS[kind.algorithm].toom_cook or any(kind.limits == with_kernel(side) for side in sides)
+
+
 def claims(kind: Kind) -> dict[str, Claim]:
     """What is claimed of a kind of plan, by result.
 
@@ -160,7 +169,7 @@ def prove(axes: int, *, groups: bool = False) -> dict[str, Theorem]:
 
 
 def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -> dict[str, str]:
-    """The digests of the committed theorems that these plans are instances of, by result; empty unless all are.
+    """The digests of the committed theorems that these plans of an algorithm are instances of, by result.
 
     Facts and stages are compared by plain arithmetic; nothing is proved here.
     """
@@ -168,14 +177,21 @@ def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -
     file = None if kind is None else committed(kind.file)
     if kind is None or file is None:
         return {}
-    general, every = kind.applied, kind.plans
+    general, every, known = _general(kind)
     sizes = _sizes(general, applied)
     found = {}
-    for name, claim in claims_of(general, every).items():
-        same = not instance(plans[name], every[name], claim.facts, sizes)
-        if same and file.proves(kind.key(name), claim.statement):
+    for name, plan in plans.items():
+        same = not instance(plan, every[name], known[name].facts, sizes)
+        if same and file.proves(kind.key(name), known[name].statement):
             found[name] = str(file.outputs[kind.key(name)]["digest"])
-    return found if len(found) == len(plans) else {}
+    return found
+
+
+@lru_cache(maxsize=64)
+def _general(kind: Kind) -> tuple[Applied, Mapping[str, Plan], Mapping[str, Claim]]:
+    """A kind's layer, plans and claims: the same for every shape."""
+    applied, plans = kind.applied, kind.plans
+    return applied, plans, claims_of(applied, plans)
 
 
 def _sizes(general: Applied, applied: Applied) -> dict[str, int]:

@@ -44,9 +44,13 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         return statements(scope, loops, clips, lambda here: [_plus(ctx, plus, at, moved(here), target(here), here)])
     # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
     if covered or not stage.accumulates:
-        if not covered:
-            left_zero(ctx, stage)
-        return statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
+        once_each = statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
+        if covered:
+            return once_each
+        if stage.name in ctx.plan.placed:
+            return [f"{ctx.arrays[stage.name]}.fill(0)", *once_each]
+        left_zero(ctx, stage)
+        return once_each
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
     add = statements(scope, loops, clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
