@@ -28,9 +28,10 @@ from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from codegen.plans.im2col import im2col, phases
+from codegen.plans.nested import nested, scheme
 from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
-from derive.indices import Index, variables
+from derive.indices import Index, Interval, variables
 from derive.kernel import Theorem
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import Expr, Tensor, instantiate, tensor, term
@@ -52,6 +53,7 @@ class Algorithm:
     plan: Planner
     tile: int = 1
     toom_cook: bool = False
+    nested: bool = False
     depthwise: bool = False
 
 
@@ -63,18 +65,20 @@ ALGORITHMS: dict[str, Algorithm] = {
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
     "winograd2": Algorithm(winograd.planner(2), 2, toom_cook=True),
     "winograd4": Algorithm(winograd.planner(4), 4, toom_cook=True),
+    "nested": Algorithm(nested, 3, nested=True),
     "depthwise": Algorithm(depthwise, depthwise=True),
 }
 # Where costs are equal, the plainer algorithm first.
-RANKED = ("direct", "gemm", "im2col", "depthwise", "phases", "toeplitz2", "winograd2", "winograd4")
+RANKED = ("direct", "gemm", "im2col", "depthwise", "phases", "toeplitz2", "nested", "winograd2", "winograd4")
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE = (("kernel_size", 1), ("padding", 0))
+UNIT_STEPS = (("stride", 1), ("dilation", 1))
 WINOGRAD = (("winograd2", 3), ("winograd2", 5), ("winograd4", 3))
 
 
 def with_kernel(side: int) -> Limits:
     """The limits of Toom-Cook: a kernel of this side, stride and dilation 1."""
-    return (("kernel_size", side), ("stride", 1), ("dilation", 1))
+    return (("kernel_size", side), *UNIT_STEPS)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ class Kind:
 
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
-        kernel = f", kernel {dict(self.limits)['kernel_size']}" if self.limits else ""
+        side = dict(self.limits).get("kernel_size")
+        kernel = "" if side is None else f", kernel {side}"
         limits = ("" if self.bias else ", without bias") + (", pointwise" if self.limits == POINTWISE else kernel)
         return f"{self.algorithm} {result}{limits}"
 
@@ -121,8 +126,12 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
         yield from (Kind("depthwise", axes, bias) for bias in (True, False))
         return
     for bias in (True, False):
-        yield from (Kind(name, axes, bias) for name, a in ALGORITHMS.items() if not (a.toom_cook or a.depthwise))
+        yield from (
+            Kind(name, axes, bias) for name, a in ALGORITHMS.items() if not (a.toom_cook or a.depthwise or a.nested)
+        )
         yield Kind("gemm", axes, bias, POINTWISE)
+        if axes == 1:
+            yield Kind("nested", axes, bias, UNIT_STEPS)
         if axes < 3:
             yield from (Kind(name, axes, bias, with_kernel(side)) for name, side in WINOGRAD)
 
@@ -135,6 +144,9 @@ def kind_of(applied: Applied, algorithm: str) -> Kind | None:
         return None
     if ALGORITHMS[algorithm].depthwise:
         return Kind(algorithm, axes, bias) if isinstance(layer, Conv) and layer.is_depthwise else None
+    if ALGORITHMS[algorithm].nested:
+        steps = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
+        return Kind(algorithm, axes, bias, UNIT_STEPS) if steps == [(1, 1)] else None
     if ALGORITHMS[algorithm].toom_cook:
         sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
         ((side, *steps), *others) = sides
@@ -225,10 +237,18 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     if algorithm.tile == 1:
         return Claim(title, *sides)
     outputs = tuple(applied.y.box[2:])
+    if algorithm.nested:
+        turned = name == "input_gradient"
+        return TiledClaim(title, *sides, algorithm.tile, outputs, (scheme(),), turned=turned, pieces=_kernel(applied))
     if not algorithm.toom_cook:
         return TiledClaim(title, *sides, algorithm.tile, outputs)
     schemes = winograd.Tiling.of(applied, algorithm.tile).schemes
     return TiledClaim(title, *sides, algorithm.tile, outputs, schemes, turned=name == "input_gradient")
+
+
+def _kernel(applied: Applied) -> tuple[Interval, ...]:
+    """The spatial axes of the kernel."""
+    return tuple(applied.parameters["weight"].box[2:])
 
 
 def _derivative(applied: Applied, target: Tensor, at: tuple[Index, ...]) -> Expr:
