@@ -145,8 +145,8 @@ def kind_of(applied: Applied, algorithm: str) -> Kind | None:
     if ALGORITHMS[algorithm].depthwise:
         return Kind(algorithm, axes, bias) if isinstance(layer, Conv) and layer.is_depthwise else None
     if ALGORITHMS[algorithm].nested:
-        steps = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
-        return Kind(algorithm, axes, bias, UNIT_STEPS) if steps == [(1, 1)] else None
+        only = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
+        return Kind(algorithm, axes, bias, UNIT_STEPS) if only == [(1, 1)] else None
     if ALGORITHMS[algorithm].toom_cook:
         sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
         ((side, *steps), *others) = sides

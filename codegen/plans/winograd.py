@@ -97,10 +97,10 @@ def _plans(applied: Applied, tiling: Tiling, algorithm: str, itemsize: int) -> d
     if bias is not None:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, conv.single(applied)),))
     plans = conv.planned(algorithm, applied, itemsize, results)
-    return {name: with_block(plan, itemsize) for name, plan in plans.items()}
+    return {name: _with_block(plan, itemsize) for name, plan in plans.items()}
 
 
-def with_block(plan: Plan, itemsize: int) -> Plan:
+def _with_block(plan: Plan, itemsize: int) -> Plan:
     """As many images at a time as fit a cache, but enough for products of ``ROWS`` rows."""
     tiles = plan.by_name.get("D")
     if tiles is None or any((hi - lo).constant is None for lo, hi in tiles.tensor.box if hi - lo != BATCH):
