@@ -36,6 +36,8 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
 
     _check_variables(stage, read, scope, set(target(scope).axes))
+    if clips and factors:
+        raise PlanError(f"{stage.name}: a slice times a number is moved whole; it leaves its box and needs a margin")
     loops = sorted(scope.loops)
     covered = _covered_once(stage, at, scope)
     if plus is not None:
