@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen.module import BATCHED, chosen, constants, context, printed, sums, template
+from codegen.module import BATCHED, RESULT, chosen, constants, context, in_result, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.text import Context
@@ -100,7 +100,10 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     if batched:
         before.append(f"result = np.empty({_result_shape(name)}, w.dtype)")
-        lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
+        if output.name in in_result(plan):
+            lines.insert(1, f"{RESULT} = result[low:high]")
+        else:
+            lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     return Function(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from codegen.module import arrays_of
 from codegen.plan import BATCH, Plan, number
 from codegen.trace import HOOK, Recorder, differs, failing_line, first_difference, stage_at, traced
 from derive.evaluate import Evaluator, Undefined
@@ -257,8 +258,3 @@ def _watched(text: Text, trial: Trial, given: Sequence[Data], plan: Plan) -> Rec
         recorder.seen.clear()
         data.call(module, function, work)
     return recorder
-
-
-def arrays_of(plan: Plan) -> dict[str, str]:
-    """How a stage is reached in the functions of a text."""
-    return {s.name: f"{'v' if plan.phases[s.name] == 'block' else 'w'}.{s.name}" for s in plan.stages}

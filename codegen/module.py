@@ -25,7 +25,9 @@ from codegen.plan import Phase, Plan, Stage, number
 from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from derive.indices import symbol
+from derive.terms import Read
 
+RESULT = "out"  # the name, in a text, of the block of a result that is being written
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
 
 
@@ -72,11 +74,36 @@ def _wrapped(text: str, width: int = 110) -> list[str]:
 
 
 def context(plan: Plan, inputs: Mapping[str, str]) -> Context:
-    """Where every tensor of the plan is found: inputs as given, stages in the workspace ``w`` or in a block ``v``."""
-    arrays = dict(inputs)
-    for stage in plan.stages:
-        arrays[stage.name] = f"{'v' if plan.phases[stage.name] == 'block' else 'w'}.{stage.name}"
-    return Context(plan, arrays)
+    """Where every tensor of the plan is found: inputs as given, stages as ``arrays_of``."""
+    return Context(plan, {**inputs, **arrays_of(plan)})
+
+
+def arrays_of(plan: Plan) -> dict[str, str]:
+    """How a stage is reached in the functions of a text: in the workspace ``w``, a block ``v``, or the result."""
+    written = in_result(plan)
+    owners = {s.name: "v" if plan.phases[s.name] == "block" else "w" for s in plan.stages}
+    return {name: RESULT if name in written else f"{owner}.{name}" for name, owner in owners.items()}
+
+
+def in_result(plan: Plan) -> frozenset[str]:
+    """The stages that need no buffer, since they can be written where the caller finds them.
+
+    They are those of a single output that has its batch first, as a result has, and no margin, if each of them is
+    written in one pass: a stage that took over what lies there could not be told from what it has written already.
+    """
+    if len(plan.outputs) != 1:
+        return frozenset()
+    (output,) = (plan.by_name[name] for name in plan.outputs.values())
+    same = [s for s in plan.stages if plan.owner(s.name) == plan.owner(output.name)]
+    plain = all(_in_one_pass(s) and s.dims == output.dims for s in same)
+    return frozenset(s.name for s in same if plain and output.dims[:1] == (None,) and not output.has_margin)
+
+
+def _in_one_pass(stage: Stage) -> bool:
+    """Whether a stage is a contraction, or the sum of two reads."""
+    terms = stage.body.monomials
+    reads = [m for m in terms if m.coefficient == 1 and len(m.factors) == 1 and isinstance(m.factors[0], Read)]
+    return stage.template == "windows" or (stage.template == "pointwise" and len(terms) == len(reads) == 2)
 
 
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:

@@ -19,6 +19,7 @@ import codegen
 from codegen.check import check
 from codegen.convolution_module import convolution_source
 from codegen.execution import Refuted
+from codegen.module import in_result
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.plans import claims, depthwise
 from codegen.plans import convolution as conv
@@ -240,10 +241,24 @@ def test_exact_execution_at_drawn_edges(k: int, s: int, d: int, p: int, more: in
 
 def test_positions_are_one_long_axis_where_rows_follow_each_other() -> None:
     text = codegen.emit(Conv2d(4, 4, 3, padding=1, groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "self.S.reshape(b, 4, 30)" in text
+    assert "out=out.reshape(len(out), 4, 30)" in text
     assert "(self.Col.reshape(b, 4, 3, 42), (13,), axis=(3,))[:, :, :, 0:30, 0:13:6]" in text
     strided = codegen.emit(Conv2d(4, 4, 3, stride=(2, 1), groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "S_flat" not in strided
+    assert "out=out)" in strided
+    assert "out.reshape" not in strided[: strided.index("class InputGradient")]
+
+
+def test_what_is_written_in_one_pass_is_written_to_the_result() -> None:
+    plan = ALGORITHMS["depthwise"](numeric())["forward"]
+    assert in_result(plan) == {"S", "Z"}
+    *_, z = plan.stages
+    twice = replace(z, tensor=define("Z", list(z.tensor.box), z.body.scaled(2)))
+    assert in_result(replace(plan, stages=(*plan.stages[:-1], twice))) == set()
+    margin = ((index(0), index(0)),) * 3 + ((index(1), index(0)),)
+    wide = tuple(s if s.name == "Col" else replace(s, margin=margin) for s in plan.stages)
+    assert in_result(replace(plan, stages=wide)) == set()
+    assert in_result(codegen.emit(Conv2d(2, 3, 3), input_shape=(1, 2, 5, 5)).plan) == set()
+    assert check(codegen.emit(LAYER, input_shape=SHAPE, dtype="float64")).rows
 
 
 def test_a_shift_that_leaves_nothing_is_not_printed() -> None:

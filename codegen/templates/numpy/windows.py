@@ -74,16 +74,19 @@ def _target(ctx: Context, stage: Stage, met: set[int], scope: Scope, *, flat: bo
             raise PlanError(f"{stage.name}: no factor depends on axis {axis}, which is longer than one cell")
         at.append(var(axis) if axis in met else bounds[0])
     if flat and met >= set(range(rank)):
-        owner, attribute = ctx.arrays[stage.name].split(".")[0], f"{stage.name}_flat"
-        ctx.views[attribute] = (owner, f"self.{stage.name}{_flattened(stage)}")
-        return View(f"{owner}.{attribute}", (*range(rank - 2), rank - 1))
+        owner, _, name = ctx.arrays[stage.name].partition(".")
+        array = f"{owner}{_flattened(stage, f'len({owner})')}"
+        if name:
+            ctx.views[f"{name}_flat"] = (owner, f"self.{name}{_flattened(stage)}")
+            array = f"{owner}.{name}_flat"
+        return View(array, (*range(rank - 2), rank - 1))
     return stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
 
 
-def _flattened(stage: Stage) -> str:
-    """The last two axes of a buffer as one."""
+def _flattened(stage: Stage, images: str = "b") -> str:
+    """The last two axes of a buffer as one; ``images`` is the size of the batch."""
     *lead, rows, columns = stage.dims
-    sizes = ["b" if d is None else str(d) for d in (*lead, (rows or 0) * (columns or 0))]
+    sizes = [images if d is None else str(d) for d in (*lead, (rows or 0) * (columns or 0))]
     return f".reshape({', '.join(sizes)})"
 
 
