@@ -101,8 +101,8 @@ def emit(
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: "float32" or "float64": for which of them buffers are sized.
         algorithm: for a convolution without groups, "gemm" or "direct"; "auto" takes direct for a single pair of
-            channels, where a matrix product has a matrix of one row, and gemm for all others.  For a depthwise one,
-            where groups are as many as channels in and out, "depthwise", which "auto" takes.  Others have no plan.
+            channels, where a matrix product has a matrix of one row, and gemm for all others.  For a grouped one
+            "direct"; or, where groups are as many as channels in and out, "depthwise", which "auto" takes there.
 
     Returns:
         The ``Emitted`` text.
@@ -167,24 +167,16 @@ def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str
 
 
 def _algorithm(layer: Conv, asked: str) -> str:
-    """The algorithm to use.  EmitError where the one that was asked for, or every one, has no plan for the groups."""
-    if layer.is_grouped and not layer.is_depthwise:
-        nearest = layer.in_channels if layer.in_channels == layer.out_channels else 1
-        raise EmitError(
-            f"layer={spec(layer)}: groups={layer.groups}: of grouped convolutions only depthwise ones are printed, "
-            f"with groups == in_channels == out_channels; the nearest legal value is {nearest}"
-        )
-    if asked != "auto" and layer.is_depthwise != (asked == "depthwise"):
-        groups = (
-            f"a layer with groups={layer.groups}, in_channels={layer.in_channels}, out_channels={layer.out_channels}"
-        )
-        legal = "'depthwise'" if layer.is_depthwise else "'gemm' or 'direct'"
-        raise EmitError(f"algorithm={asked!r}: {groups} is computed by {legal}")
-    if layer.is_depthwise:
-        return "depthwise"
-    if asked == "auto":
-        return "direct" if layer.in_channels == layer.out_channels == 1 else "gemm"
-    return asked
+    """The algorithm to use.  EmitError where the one that was asked for has no plan for the groups."""
+    legal: tuple[str, ...] = ("gemm", "direct")
+    if layer.is_grouped:
+        legal = ("depthwise", "direct") if layer.is_depthwise else ("direct",)
+    if asked != "auto" and asked not in legal:
+        sizes = f"groups={layer.groups}, in_channels={layer.in_channels}, out_channels={layer.out_channels}"
+        raise EmitError(f"algorithm={asked!r}: a layer with {sizes} is computed by {' or '.join(map(repr, legal))}")
+    if asked != "auto":
+        return asked
+    return "direct" if layer.in_channels == layer.out_channels == 1 else legal[0]
 
 
 def _network(layer: Sequential, shape: tuple[int, ...], dtype: str) -> Emitted:

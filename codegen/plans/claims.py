@@ -27,7 +27,7 @@ from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from derive import kernel
-from derive.indices import Index, variables
+from derive.indices import Index, index, variables
 from derive.kernel import Theorem
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import Expr, Tensor, instantiate, tensor, term
@@ -48,19 +48,22 @@ KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 class Kind:
     """A kind of plan with theorems of its own: algorithm, spatial axes, with or without bias.
 
-    ``pointwise`` says that kernels have one cell and nothing is padded, for which gemm has another plan.
+    ``pointwise`` says that kernels have one cell and nothing is padded, for which gemm has another plan; ``groups``
+    that channels are cut into groups.
     """
 
     algorithm: str
     axes: int
     bias: bool = True
     pointwise: bool = False
+    groups: bool = False
 
     @property
     def applied(self) -> Applied:
         """The layer with a symbol for every size, on an input of such sizes."""
         kind = KINDS[self.axes]
-        layer, shape = symbolic(kind, like=kind(2, 2, 1, groups=2) if self.algorithm == "depthwise" else None)
+        like = kind(4, 4, 1, groups=4 if self.algorithm == "depthwise" else 2) if self.groups else None
+        layer, shape = symbolic(kind, like=like)
         if self.pointwise:
             layer = replace(layer, kernel_size=1, padding=0)
         return replace(layer, bias=self.bias).on(tensor("X", *shape), "Y")
@@ -68,7 +71,7 @@ class Kind:
     @property
     def file(self) -> str:
         """The committed file that holds its theorems."""
-        return f"{'depthwise' if self.algorithm == 'depthwise' else 'conv'}{self.axes}d"
+        return f"{'groups' if self.groups else 'conv'}{self.axes}d"
 
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
@@ -77,9 +80,11 @@ class Kind:
 
 
 def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
-    """Every kind of plan for a number of spatial axes, of convolutions without groups or of depthwise ones."""
+    """Every kind of plan for a number of spatial axes, of convolutions without groups or of grouped ones."""
     if groups:
-        yield from (Kind("depthwise", axes, bias) for bias in (True, False))
+        for bias in (True, False):
+            yield Kind("depthwise", axes, bias, groups=True)
+            yield Kind("direct", axes, bias, groups=True)
         return
     for bias in (True, False):
         yield Kind("direct", axes, bias)
@@ -90,7 +95,8 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
 def kind_of(applied: Applied, algorithm: str) -> Kind:
     """The kind of plan that an algorithm has for a convolution."""
     pointwise = algorithm == "gemm" and is_pointwise(applied)
-    return Kind(algorithm, len(applied.windows), "bias" in applied.parameters, pointwise)
+    groups = isinstance(applied.layer, Conv) and applied.layer.is_grouped
+    return Kind(algorithm, len(applied.windows), "bias" in applied.parameters, pointwise, groups)
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -139,7 +145,14 @@ def _sizes(general: Applied, applied: Applied) -> dict[str, int]:
     sizes = [(mine, number(other)) for (_, mine), (_, other) in pairs]
     for w, v in zip(general.windows, applied.windows, strict=True):
         sizes += [(w.stride, number(v.stride)), (w.dilation, number(v.dilation)), (w.before, number(v.before))]
+    sizes += [(mine, number(other)) for mine, other in zip(_groups(general), _groups(applied), strict=True)]
     return {mine.text: value for mine, value in sizes if mine.constant is None}
+
+
+def _groups(applied: Applied) -> tuple[Index, ...]:
+    """How many groups there are and how many outputs each has, for a grouped convolution."""
+    layer = applied.layer
+    return (index(layer.groups), layer.group_sizes()[1]) if isinstance(layer, Conv) and layer.is_grouped else ()
 
 
 def claims_of(applied: Applied, plans: Mapping[str, Plan]) -> dict[str, Claim]:

@@ -9,11 +9,11 @@ refused here, with the numbers: text relies on margins and on nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegen.plan import Plan, PlanError, Stage, extent, number
-from derive.indices import Index, Interval, index, var
+from derive.indices import Atom, Index, Interval, Quotient, Var, index, var
 from derive.terms import Read, Tensor
 
 
@@ -28,6 +28,7 @@ class Scope:
     def text(self, e: Index) -> str:
         """An index as Python text."""
         body = re.sub(r"\$(\d+)", lambda m: self.letters[int(m.group(1))], e.text)
+        body = re.sub(r"\(\((\w+)\)//\((\w+)\)\)", r"(\1 // \2)", body)
         return re.sub(r"(?<=[\w)])([+-])", r" \1 ", body.removeprefix("+"))
 
     def vectors(self, e: Index) -> list[int]:
@@ -36,22 +37,33 @@ class Scope:
 
     def low(self, e: Index) -> int:
         """The least value of an affine index over the variables that have numbers for intervals."""
-        return self._extreme(e, lambda slope: slope < 0)
+        return self._span(e)[0]
 
     def high(self, e: Index) -> int:
         """The largest value."""
-        return self._extreme(e, lambda slope: slope > 0)
+        return self._span(e)[1]
 
-    def _extreme(self, e: Index, at_end: Callable[[int], bool]) -> int:
-        total = e
-        for level in sorted(e.variables):
-            parts = total.linear_in(level)
-            if parts is None:
+    def _span(self, e: Index) -> tuple[int, int]:
+        """Bounds of a sum of variables and of their quotients by numbers, each with a number before it."""
+        low = high = 0
+        for product, coefficient in e.terms:
+            if len(product) > 1:
                 raise PlanError(f"{e.text} is not affine")
-            lo, hi = self.intervals[level]
-            end = number(hi) - 1 if at_end(number(parts[0])) else number(lo)
-            total = parts[0] * end + parts[1]
-        return number(total)
+            first, last = self._span_of(product[0], e) if product else (1, 1)
+            low, high = (
+                low + min(coefficient * first, coefficient * last),
+                high + max(coefficient * first, coefficient * last),
+            )
+        return low, high
+
+    def _span_of(self, atom: Atom, e: Index) -> tuple[int, int]:
+        if isinstance(atom, Var):
+            lo, hi = self.intervals[atom.level]
+            return number(lo), number(hi) - 1
+        if isinstance(atom, Quotient):
+            (first, last), divisor = self._span(atom.numerator), number(atom.denominator)
+            return first // divisor, last // divisor
+        raise PlanError(f"{e.text} is not affine")
 
 
 def scope_of(stage: Stage, binders: Sequence[Interval]) -> Scope:
