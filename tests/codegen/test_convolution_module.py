@@ -68,6 +68,9 @@ def cases(draw: st.DrawFn, axes: tuple[int, ...] = (1, 2, 3), algorithms: tuple[
     groups = 1
     if algorithm == "depthwise":
         groups = c = n = c + 1
+    elif algorithm == "grouped":
+        groups, algorithm = draw(st.integers(2, 3)), "direct"
+        c, n = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
     kernel, stride, padding, dilation = zip(*sides, strict=True)
     layer = KINDS[rank](c, n, kernel, stride, padding, dilation, groups, bias=draw(st.booleans()))
     return Case(layer, (draw(st.sampled_from([0, 1, 2, 3, 5])), c, *spatial), algorithm)
@@ -143,7 +146,7 @@ def works_of(case: Case, dtype: str, block: int) -> dict[str, Any]:
 
 @settings(max_examples=200)
 @given(
-    case=cases() | cases(algorithms=("depthwise",)), seed=st.integers(0, 2**32 - 1),
+    case=cases() | cases(algorithms=("depthwise", "grouped")), seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from(["float32", "float64", "object"]),
     layouts=st.lists(st.sampled_from(LAYOUTS), min_size=4, max_size=4), block=st.integers(1, 4),
 )  # fmt: skip

@@ -54,6 +54,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
             continue
         matrix = plan.part_of.get(stage.name)
         owner = ctx.arrays[stage.name].split(".")[0]
+        if owner not in lines:
+            continue  # it is written where the result is
         if matrix is None:
             lines[owner].append(_own_buffer(stage, plan, sparse=stage.name in ctx.sparse))
         else:

@@ -75,13 +75,12 @@ def _target(ctx: Context, stage: Stage, met: set[int], scope: Scope, *, flat: bo
             raise PlanError(f"{stage.name}: no factor depends on axis {axis}, which is longer than one cell")
         at.append(var(axis) if axis in met else bounds[0])
     if flat and met >= set(range(rank)):
-        axes = (*range(rank - 2), rank - 1)
-        if stage.name in ctx.plan.placed:
-            whole = ctx.arrays[stage.name]
-            return View(f"{whole}{_flattened(stage, f'len({whole})')}", axes)
-        owner, attribute = ctx.arrays[stage.name].split(".")[0], f"{stage.name}_flat"
-        ctx.views[attribute] = (owner, f"self.{stage.name}{_flattened(stage)}")
-        return View(f"{owner}.{attribute}", axes)
+        owner, _, name = ctx.arrays[stage.name].partition(".")
+        array = f"{owner}{_flattened(stage, f'len({owner})')}"
+        if name:
+            ctx.views[f"{name}_flat"] = (owner, f"self.{name}{_flattened(stage)}")
+            array = f"{owner}.{name}_flat"
+        return View(array, (*range(rank - 2), rank - 1))
     return stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
 
 
