@@ -107,7 +107,7 @@ class _Model:
             "pointwise": self._pointwise,
             "reduce": self._reduced,
             "dot": self._contracted,
-            "windows": self._contracted,
+            "contract": self._contracted,
         }
         make = by_template.get(stage.template)
         return Cost() if make is None else make(stage)

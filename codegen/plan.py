@@ -27,7 +27,7 @@ from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
 Template = Literal[
-    "strided", "scatter", "matmul", "dot", "windows", "pointwise", "reduce", "constant", "share", "view", "alias"
+    "strided", "scatter", "matmul", "dot", "contract", "pointwise", "reduce", "constant", "share", "view", "alias"
 ]
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 

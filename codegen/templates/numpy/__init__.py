@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.numpy.constants import numbers
+from codegen.templates.numpy.contract import contract
 from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter
 from codegen.templates.numpy.strided import strided
 from codegen.templates.numpy.text import Context
-from codegen.templates.numpy.windows import windows
 
 WITHOUT_TEXT = ("constant", "share", "view", "alias")
 
@@ -29,8 +29,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return dot(ctx, stage, accumulate=accumulate)
         case "reduce":
             return reduce(ctx, stage, accumulate=accumulate)
-        case "windows":
-            return windows(ctx, stage, accumulate=accumulate)
+        case "contract":
+            return contract(ctx, stage, accumulate=accumulate)
         case _ if stage.template in WITHOUT_TEXT:
             return []
         case _ if accumulate:

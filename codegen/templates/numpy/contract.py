@@ -22,12 +22,12 @@ from derive.terms import Read
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def windows(ctx: Context, stage: Stage, *, accumulate: bool) -> list[str]:
+def contract(ctx: Context, stage: Stage, *, accumulate: bool) -> list[str]:
     """The text of a stage that is a contraction of reads, some of them through windows."""
     m = only_monomial(stage)
     reads = [f for f in m.factors if isinstance(f, Read)]
     if len(reads) != len(m.factors) or not reads or m.guards or m.coefficient != 1 or stage.loops:
-        raise PlanError(f"{stage.name}: the template windows prints a plain sum of products of reads, without loops")
+        raise PlanError(f"{stage.name}: the template contract prints a plain sum of products of reads, without loops")
     scope = scope_of(stage, m.binders)
     flat = not accumulate and _rows_follow(ctx, stage, reads, scope)
     operands = [_operand(ctx, stage, read, scope, flat=flat) for read in reads]
