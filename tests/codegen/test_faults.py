@@ -111,10 +111,12 @@ def wrong_pool_divisor(patch: Patch) -> None:
     """The mean over a tile of two cells divides by four."""
     original = ew.pooled
 
-    def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: Any) -> tuple[Stage, Stage]:
-        slabs, mean = original(t, suffix, tile, axes, margin)
+    def pooled(s: Stage, suffix: str, tile: int, axes: int, margin: Any) -> tuple[Stage, Stage]:
+        slabs, mean = original(s, suffix, tile, axes, margin)
         at = variables(0, slabs.tensor.rank)
-        body = constant(len(at), ew.HALF) + term(len(at), slabs.tensor[at], coefficient=ew.HALF / tile ** (axes + 1))
+        body = constant(len(at), ew.HALF) + term(
+            len(at), slabs.tensor[at], coefficient=2 * ew.HALF / tile ** (axes + 1)
+        )
         return slabs, replace(mean, tensor=define(mean.name, list(mean.tensor.box), body))
 
     patch.setattr(ew, "pooled", pooled)
@@ -136,13 +138,13 @@ def transposed_kernel(patch: Patch) -> None:
 
 
 def backward_with_the_wrong_sign(patch: Patch) -> None:
-    """The slope of tanh as 1 + tanh^2."""
+    """The slope of a sigmoid that is 1/2 + s as 1/4 + s^2."""
     original = ew.sigmoid_backward
 
     def sigmoid_backward(t: Stage, *rest: Any) -> tuple[Stage, ...]:
         small, slope, dz = original(t, *rest)
         at = variables(0, t.tensor.rank)
-        body = constant(len(at), 1) + term(len(at), t.tensor[at], t.tensor[at])
+        body = constant(len(at), ew.QUARTER) + term(len(at), t.tensor[at], t.tensor[at])
         slope = replace(slope, tensor=define(slope.name, list(slope.tensor.box), body))
         both = term(len(at), slope.tensor[at], small.tensor[at[t.tensor.rank - small.tensor.rank :]])
         return small, slope, replace(dz, tensor=define(dz.name, list(dz.tensor.box), both))
@@ -295,7 +297,7 @@ FAULTS = (
     Fault(stale_sums, "execution", execute_network, "call 2 .* the first stage that is wrong is stage "),
     Fault(last_block_only, "execution", execute_network, "the first stage that is wrong is stage dW9 "),
     Fault(last_block_only, "execution", execute_convolution, "weight_gradient, .* wrong is stage dW "),
-    Fault(missing_last_iteration, "execution", execute_network, "in stage Zh0|wrong is stage Col0 "),
+    Fault(missing_last_iteration, "execution", execute_network, "in stage Zm0|wrong is stage Col0 "),
     Fault(shifted_slices, "execution", execute_network, "broadcast|wrong is stage Col0 "),
     Fault(no_row_of_ones, "execution", execute_network, "wrong is stage One0 "),
     Fault(margin_never_zeroed, "execution", execute_network, "NoneType"),

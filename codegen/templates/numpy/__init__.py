@@ -97,7 +97,9 @@ def _count(dims: tuple[int | None, ...]) -> str:
     factors = 1
     for d in dims:
         factors *= 1 if d is None else d
-    return f"{factors} * b" if None in dims else str(factors)
+    if None in dims:
+        return "b" if factors == 1 else f"{factors} * b"
+    return str(factors)
 
 
 def _sides(plan: Plan, name: str, split: int) -> tuple[str, str]:
