@@ -7,7 +7,7 @@ and never the meaning:
 
 - ``template``: which template prints it; ``loops``: the variables that become Python loops, the others are vectors;
 - ``margin``: zeros stored around its box, written once when the buffer is made;
-- ``into``: the stage whose buffer it takes over, element by element.
+- ``into``: the stage whose buffer it takes over, element by element, once nothing reads that stage any more.
 
 A ``Matrix`` lays several stages side by side in one buffer, along rows or columns, so that ``[W|u] [Col; 1]`` is one
 GEMM.  ``Plan.check`` holds all this to account: definitions before uses, no buffer read after another stage took
@@ -25,7 +25,11 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal["strided", "scatter", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view"]
+Template = Literal[
+    "strided", "scatter", "windows", "overlaps", "matmul", "dot", "pointwise", "reduce", "constant", "share", "view"
+]  # fmt: skip
+SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
+MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 
@@ -185,6 +189,10 @@ class Plan:
             return
         if other.dims != s.dims or other.margin != s.margin:
             raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: {other.dims} is not {s.dims}")
+        if other.template in MADE_ONCE:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}, part of which is written only once")
+        if s.template in SCATTERED and s.has_margin:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: it would write into its margin")
         plain = tuple(var(axis) for axis in range(s.tensor.rank))
         if any(read.tensor.name == s.into and read.at != plain for read in reads_of(s.body)):
             raise PlanError(f"{s.name} reads {s.into} at another element than the one it writes")

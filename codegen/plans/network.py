@@ -9,7 +9,7 @@ batch innermost, everything after it stays so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from codegen.plan import Matrix, Plan, PlanError, Stage
@@ -90,9 +90,17 @@ class ConvolutionGroup(Group):
         stages += [*gradient, *conv.untile(gradient, weight, bias, w)]
         if first:
             return stages, None
-        back = conv.input_gradient(self.kernel[0], dz, self.x, w)
+        back = self._in_place(conv.input_gradient(self.kernel[0], dz, self.x, w))
         # The kernel is stored negated for the sigmoid, so what comes back through it is minus the cotangent.
         return [*stages, *back], Cotangent(back[-1], ew.MINUS)
+
+    def _in_place(self, back: tuple[Stage, Stage]) -> tuple[Stage, Stage]:
+        """The cotangents in the buffers of what they are the cotangents of, which nothing reads any more."""
+        windows, image = back
+        # A margin has to stay zero for the next image, and windows reach into it.
+        margin = any(e != index(0) for pair in image.margin for e in pair)
+        into = "" if margin else self.x.name
+        return replace(windows, into=self.columns[0].name), replace(image, template="overlaps", into=into)
 
 
 @dataclass
@@ -215,7 +223,7 @@ def _convolution(
         h = made.add(conv.image(x, w, w.margin()))
     weight, bias = _weights(step)
     kernel = conv.kernel(weight, bias, w, ew.MINUS)
-    columns = conv.columns(h.tensor, w)
+    columns = conv.columns(h.tensor, w, at_once=True)
     made.add(*kernel, *columns)
     made.matrices += conv.matrices(w, bias=True)
     negated = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zm{at}"))

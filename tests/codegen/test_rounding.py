@@ -36,7 +36,9 @@ SMALL = {
     "view": 0.0,
     "share": 1e-6,
     "strided": 1e-6,
-    "scatter": 1e-6,
+    "scatter": 0.0,
+    "windows": 0.0,
+    "overlaps": 1e-6,
     "pointwise": 1e-6,
     "reduce": 2e-6,
     "exp": 1e-6,
@@ -108,7 +110,7 @@ def test_the_bound_is_not_far_above_the_errors(net: Stagewise) -> None:
         off = step.exact.error > 0
         if off.any():
             used[step.kind] = max(used[step.kind], float((step.distance[off] / step.exact.error[off]).max()))
-    assert min(used[kind] for kind in ("pointwise", "scatter", "strided", "recip")) > 0.3
+    assert min(used[kind] for kind in ("pointwise", "overlaps", "strided", "recip")) > 0.3
     assert used["matmul"] > 0.05
 
 
@@ -136,7 +138,7 @@ WRONG: dict[str, tuple[str, Callable[[str], str]]] = {
     "a function a few units off": ("A7", lambda text: text + "\nv.A7 *= np.float32(1 - 2.0**-18)"),
     "a slab of the tile forgotten": ("S3", lambda text: text.replace("np.add(v.S3, v.Sh3[1, 1], out=v.S3)", "")),
     "a sum over the batch not added up": ("dW9 du9", lambda text: text.replace("np.add(w.dKernel9,", "np.add(0,")),
-    "a window cell forgotten": ("dIn3", lambda text: text.replace("e1 in range(6)", "e1 in range(5)")),
+    "a window cell forgotten": ("dIn3", lambda text: text.replace("v.dIn3_moves", "v.dIn3_moves[:-1]")),
     "a loss that is no mean": ("dL", lambda text: text.replace("w.share", "1")),
     "no target": ("Pd", lambda text: text.replace("v.Tn", "0 * v.Tn")),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.strided import scatter, strided
 from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.windows import overlaps, windows
 
 WITHOUT_TEXT = ("constant", "share", "view")
 
@@ -34,6 +35,10 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return strided(ctx, stage)
         case "scatter":
             return scatter(ctx, stage)
+        case "windows":
+            return windows(ctx, stage)
+        case "overlaps":
+            return overlaps(ctx, stage)
         case "pointwise":
             return pointwise(ctx, stage)
         case _:
@@ -61,6 +66,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for name in ctx.products:
         target = plan.part_of[name].name if name in plan.part_of else name
         lines["w"].append(f"self.{name}_part = np.empty_like({_product_target(ctx, name, target)})")
+    for (name, what), views in ctx.kept.items():
+        lines[ctx.arrays[name].split(".")[0]].extend(f"self.{name}_{what} = {views}".splitlines())
     for name, dims in ctx.scratch.items():
         lines[ctx.arrays[name].split(".")[0]].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
     return lines

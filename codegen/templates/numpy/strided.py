@@ -34,7 +34,7 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
         raise PlanError(f"{stage.name}: a variable that is summed over has to be a loop")
     target = target_view(ctx.plan, ctx.arrays, stage, scope)
     read, factors = _factors(stage, m, scope)
-    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
+    moved = Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
     outer = [level for level in sorted(scope.loops) if level < stage.tensor.rank]
     if not bound:
         return looped(scope, outer, _once(ctx, stage, m, moved, target.text))
@@ -47,7 +47,7 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Moved:
+class Moved:
     """What is moved: the text of a slice, and that of the number it is multiplied by, if there is one."""
 
     source: str
@@ -70,7 +70,7 @@ def _numbers(ctx: Context, reads: list[Read], scope: Scope) -> str:
     return " * ".join(read_view(ctx.plan, ctx.arrays, read, scope).text for read in reads)
 
 
-def _once(ctx: Context, stage: Stage, m: Monomial, moved: _Moved, target: str) -> list[str]:
+def _once(ctx: Context, stage: Stage, m: Monomial, moved: Moved, target: str) -> list[str]:
     """One slice to its target."""
     if not moved.number:
         return [times(ctx, moved.source, m.coefficient, target)]
@@ -79,7 +79,7 @@ def _once(ctx: Context, stage: Stage, m: Monomial, moved: _Moved, target: str) -
     return [f"np.multiply({moved.source}, {moved.number}, out={target})"]
 
 
-def _added(ctx: Context, stage: Stage, scope: Scope, moved: _Moved, target: View) -> list[str]:
+def _added(ctx: Context, stage: Stage, scope: Scope, moved: Moved, target: View) -> list[str]:
     """One slice added to its target."""
     if not moved.number:
         return [f"np.add({target.text}, {moved.source}, out={target.text})"]
@@ -118,6 +118,19 @@ def _sum(text: str) -> int:
 
 def scatter(ctx: Context, stage: Stage) -> list[str]:
     """The text of a stage that writes at affine indices, one equation ``h == ...`` for each axis written so."""
+    m, scope, target, moved = scattered(ctx, stage)
+    loops = sorted(scope.loops)
+    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
+    if not any(level >= stage.tensor.rank and _length(scope, level) > 1 for level in loops):
+        return looped(scope, loops, _once(ctx, stage, m, moved, target.text))
+    if m.coefficient != 1:
+        raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
+    add = _added(ctx, stage, scope, moved, target)
+    return [f"{ctx.arrays[stage.name]}.fill(0)", *looped(scope, loops, add)]
+
+
+def scattered(ctx: Context, stage: Stage) -> tuple[Monomial, Scope, View, Moved]:
+    """The one monomial of a stage, its scope, the slice that each turn of the loops writes, and what is moved there."""
     m = only_monomial(stage)
     scope = scope_of(stage, m.binders)
     at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
@@ -130,15 +143,8 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
     bound = range(stage.tensor.rank, len(scope.letters))
     if any(set(e.variables) - here for e in read.at) or any(level not in here for level in bound):
         raise PlanError(f"{stage.name}: the template scatter reads and sums over variables that are written, or loops")
-    moved = _Moved(read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes), _numbers(ctx, factors, scope))
-    loops = sorted(scope.loops)
-    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
-    if not any(level in bound and _length(scope, level) > 1 for level in loops):
-        return looped(scope, loops, _once(ctx, stage, m, moved, target.text))
-    if m.coefficient != 1:
-        raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
-    add = _added(ctx, stage, scope, moved, target)
-    return [f"{ctx.arrays[stage.name]}.fill(0)", *looped(scope, loops, add)]
+    source = read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes)
+    return m, scope, target, Moved(source, _numbers(ctx, factors, scope))
 
 
 def _length(scope: Scope, level: int) -> int:

@@ -21,6 +21,7 @@ class Context:
     flat: dict[tuple[str, int], str] = field(default_factory=dict)
     products: list[str] = field(default_factory=list)
     scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def constant(self, value: Fraction) -> str:
         """The text for a rational number in the dtype of the workspace."""

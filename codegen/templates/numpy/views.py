@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codegen.plan import Plan, PlanError, Stage, extent, number
+from codegen.plan import SCATTERED, Plan, PlanError, Stage, extent, number
 from derive.indices import Index, Interval, index, var
 from derive.terms import Read, Tensor
 
@@ -91,7 +91,7 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
     What is read outside its box has to be a margin of zeros; a scatter leaves other numbers in its own.
     """
     stage = plan.by_name.get(t.name)
-    if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].template == "scatter":
+    if stage and stage.has_margin and not writes and plan.by_name[plan.owner(t.name)].template in SCATTERED:
         _inside_box(t, at, scope)
     tokens: list[str] = []
     axes: list[int] = []
@@ -114,7 +114,7 @@ def stored_view(plan: Plan, array: str, t: Tensor, at: Sequence[Index], scope: S
 def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, int | None]:
     vectors = scope.vectors(e)
     if not vectors:
-        _inside(name, e, stored, scope)
+        inside(name, e, stored, scope)
         return scope.text(e), None
     if len(vectors) > 1:
         raise PlanError(f"{name}: the index {e.text} has two vector variables; make one of them a loop")
@@ -129,7 +129,7 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope) -> tuple[str, 
         if e != var(level) or length is not None or stored is not None:
             raise PlanError(f"{name}: the batch is read at {e.text}, not at its own variable")
         return ":", level
-    _inside(name, e, stored, scope)
+    inside(name, e, stored, scope)
     start = parts[1] + step * number(lo)
     if start == index(0) and step == 1 and length == stored:
         return ":", level
@@ -141,10 +141,11 @@ def _inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
     for bounds, e in zip(t.box, at, strict=True):
         size = extent(bounds)
         if size is not None:
-            _inside(t.name, e - bounds[0], size, scope)
+            inside(t.name, e - bounds[0], size, scope)
 
 
-def _inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
+def inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
+    """Raises PlanError unless an index stays within that many stored cells."""
     if stored is None:
         raise PlanError(f"{name}: the batch is read at {e.text}")
     low, high = scope.low(e), scope.high(e)
