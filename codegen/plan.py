@@ -7,7 +7,7 @@ and never the meaning:
 
 - ``template``: which template prints it; ``loops``: the variables that become Python loops, the others are vectors;
 - ``margin``: zeros stored around its box, written once when the buffer is made;
-- ``into``: the stage whose buffer it takes over, element by element;
+- ``into``: the stage whose buffer it takes over, element by element, once nothing reads that stage any more;
 - an output whose first axis is the batch lies where the result of a call lies: no copy brings it there.
 
 A ``Matrix`` lays several stages side by side in one buffer, along rows or columns, so that ``[W|u] [Col; 1]`` is one
@@ -27,8 +27,11 @@ from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
 Template = Literal[
-    "strided", "scatter", "matmul", "dot", "contract", "pointwise", "reduce", "constant", "share", "view", "alias"
-]
+    "strided", "windows", "scatter", "overlaps", "matmul", "contract", "dot", "pointwise", "reduce",
+    "constant", "share", "view", "alias",
+]  # fmt: skip
+SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
+MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 
@@ -84,8 +87,8 @@ class Stage:
 
     @property
     def accumulates(self) -> bool:
-        """Whether it is a scatter that meets cells more than once; its margin takes up what lies outside the box."""
-        if self.template != "scatter":
+        """Whether it meets cells more than once and adds; its margin takes up what lies outside the box."""
+        if self.template not in SCATTERED:
             return False
         rank = self.tensor.rank
         bound = [b for m in self.body.monomials for k, b in enumerate(m.binders) if self.names[rank + k] in self.loops]
@@ -222,6 +225,10 @@ class Plan:
             return
         if other.dims != s.dims or other.margin != s.margin:
             raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: {other.dims} is not {s.dims}")
+        if other.template in MADE_ONCE:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}, part of which is written only once")
+        if s.template in SCATTERED and s.has_margin:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: it would write into its margin")
         plain = tuple(var(axis) for axis in range(s.tensor.rank))
         if any(read.tensor.name == s.into and read.at != plain for read in reads_of(s.body)):
             raise PlanError(f"{s.name} reads {s.into} at another element than the one it writes")
