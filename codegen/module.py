@@ -79,6 +79,16 @@ def context(plan: Plan, inputs: Mapping[str, str]) -> Context:
     return Context(plan, {**inputs, **plan.arrays})
 
 
+def changes_of_layout(plan: Plan) -> str:
+    """The copies of arrays from outside into another order of axes, by name, and that of a result."""
+    names = [s.name for s in plan.conversions]
+    if len(plan.outputs) == 1:
+        (output,) = (plan.by_name[name] for name in plan.outputs.values())
+        turned = None in output.dims and (output.name not in plan.placed or output.template == "scatter")
+        names += ["the result"] if turned else []
+    return f"Changes of layout: {', '.join(names) or 'none'}."
+
+
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:
     """The stages of these names and phases, in the order of the plan."""
     wanted = set(phases)
@@ -123,7 +133,7 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     made = buffers(ctx, plan)
     by_name = {t.name: t for t in plan.inputs}
     return template("network").render(
-        title=title, provenance=provenance, block=plan.block, functions=functions,
+        title=title, provenance=provenance, block=plan.block, functions=functions, layout=changes_of_layout(plan),
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1],
         logits=forward, loss=loss, block_buffers=made["v"], buffers=made["w"], constants=constants(ctx),

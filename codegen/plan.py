@@ -181,6 +181,12 @@ class Plan:
         return found
 
     @cached_property
+    def conversions(self) -> tuple[Stage, ...]:
+        """The changes of layout: copies of an array from outside in another order of its axes."""
+        given = {t.name for t in self.inputs}
+        return tuple(s for s in self.stages if (read := _copied(s)) and read.tensor.name in given and _turns(s, read))
+
+    @cached_property
     def numbers(self) -> frozenset[str]:
         """The stages that depend on no input: constant matrices, and what is made of them alone."""
         found: set[str] = set()
@@ -250,6 +256,18 @@ def extent(bounds: Interval) -> int | None:
 def is_batch(bounds: Interval) -> bool:
     """Whether an axis is the batch."""
     return bounds[1] - bounds[0] == BATCH
+
+
+def _copied(s: Stage) -> Read | None:
+    """The one read of a stage that only copies it."""
+    factors = [f for m in s.body.monomials for f in m.factors]
+    return factors[0] if s.template != "alias" and len(factors) == 1 and isinstance(factors[0], Read) else None
+
+
+def _turns(s: Stage, read: Read) -> bool:
+    """Whether the axes of what is read are in another order in the stage."""
+    levels = [level for e in read.at for level in sorted(e.variables) if level < s.tensor.rank]
+    return levels != sorted(levels)
 
 
 def reads_of(e: Expr) -> Iterator[Read]:
