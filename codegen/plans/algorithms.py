@@ -23,14 +23,16 @@ from codegen.plans import toeplitz, winograd
 from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
-from codegen.plans.im2col import im2col, phases
+from codegen.plans.im2col import im2col
 from codegen.plans.nested import nested
+from codegen.plans.phases import phases
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import tensor
 
 Limits = tuple[tuple[str, int], ...]
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE: Limits = (("kernel_size", 1), ("padding", 0))
+NO_DILATION: Limits = (("dilation", 1),)
 UNIT_STEPS: Limits = (("stride", 1), ("dilation", 1))
 SIDES = {"winograd2": (3, 5), "winograd4": (3,)}  # kernels for which theorems are committed
 
@@ -69,6 +71,12 @@ def _one_side(applied: Applied) -> Limits | None:
     return with_kernel(side)
 
 
+def _undilated(applied: Applied) -> Limits | None:
+    """At most two axes, where the proof takes seconds."""
+    few = len(applied.windows) <= 2
+    return NO_DILATION if few and all(w.dilation.constant == 1 for w in applied.windows) else None
+
+
 def _one_axis(applied: Applied) -> Limits | None:
     steps = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
     return UNIT_STEPS if steps == [(1, 1)] else None
@@ -83,7 +91,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "direct": Algorithm(direct, groups=lambda _: True),
     "gemm": Algorithm(gemm, limits=_pointwise),
     "im2col": Algorithm(im2col),
-    "phases": Algorithm(phases),
+    "phases": Algorithm(phases, limits=_undilated),
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
     "winograd2": Algorithm(winograd.planner(2), 2, _one_side),
     "winograd4": Algorithm(winograd.planner(4), 4, _one_side),
@@ -150,10 +158,11 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
             yield Kind("depthwise", axes, bias, groups=True)
             yield Kind("direct", axes, bias, groups=True)
             continue
-        for name in ("direct", "gemm", "im2col", "phases", "toeplitz2"):
+        for name in ("direct", "gemm", "im2col", "toeplitz2"):
             yield Kind(name, axes, bias)
         yield Kind("gemm", axes, bias, POINTWISE)
         if axes == 1:
             yield Kind("nested", axes, bias, UNIT_STEPS)
         if axes < 3:
+            yield Kind("phases", axes, bias, NO_DILATION)
             yield from (Kind(name, axes, bias, with_kernel(side)) for name, sides in SIDES.items() for side in sides)

@@ -23,6 +23,7 @@ from codegen.plan import Plan, is_batch, number
 from codegen.plans import nested, winograd
 from codegen.plans.algorithms import ALGORITHMS, Kind, kind_of, kinds
 from codegen.plans.convolution import cotangent_of
+from codegen.plans.phased_claims import PhasedClaim
 from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
 from derive.indices import Index, index, variables
@@ -113,6 +114,8 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     outputs, kernel_axes = applied.y.box[2:], applied.parameters["weight"].box[2:]
     backward = name == "input_gradient"
     match plan.algorithm:
+        case "phases" if backward:
+            return PhasedClaim(title, *sides, applied.windows)
         case _ if tile == 1:
             return Claim(title, *sides)
         case "nested":
