@@ -41,7 +41,7 @@ class Machine:
 
 REFERENCE = Machine()
 # How many times longer a cell takes than in a contiguous copy: read across its rows, or every other cell of them.
-ACROSS, SKIPPING, UNCACHED = 5.0, 2.5, 1.8
+ACROSS, SKIPPING, UNCACHED = 3.2, 2.5, 1.8
 # Passes of a slice that is added, and of one that is multiplied by a number and added.
 ADDED, SCALED = 3.0, 8.0
 # The cells that a short run costs more, copied and added, and the rows or columns that a thin product does.
