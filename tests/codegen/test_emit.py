@@ -10,7 +10,10 @@ import pytest
 
 import codegen
 import derive
-from codegen.emit import spec
+from codegen.emit import ALGORITHMS, spec
+from codegen.plans.claims import ALGORITHMS as PLANNERS
+from codegen.plans.claims import kind_of
+from derive.terms import tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 CONV = derive.Conv2d(6, 16, 5, stride=2, padding=1, bias=False)
@@ -89,10 +92,18 @@ def test_what_is_emitted_is_described() -> None:
     assert spec(NETWORK).startswith("Sequential(Conv1d(1, 2, (3,), stride=(1,), ")
 
 
-def test_direct_is_chosen_for_a_single_pair_of_channels_only() -> None:
-    for channels in ((1, 1), (1, 2), (2, 1)):
-        emitted = codegen.emit(derive.Conv1d(*channels, 3), input_shape=(1, channels[0], 9))
-        assert emitted.algorithm == ("direct" if channels == (1, 1) else "gemm")
+def test_what_is_chosen_has_a_plan_for_the_layer() -> None:
+    for layer, shape in (
+        (CONV, (1, 6, 14, 14)),
+        (derive.Conv1d(1, 1, 3), (1, 1, 9)),
+        (derive.Conv3d(2, 1, 1), (1, 2, 3, 3, 3)),
+    ):
+        emitted = codegen.emit(layer, input_shape=shape)
+        assert kind_of(layer.on(tensor("X", *shape), "Y"), emitted.algorithm) is not None
+
+
+def test_every_planner_can_be_asked_for() -> None:
+    assert set(ALGORITHMS) == set(PLANNERS)
 
 
 def test_depthwise_is_chosen_for_as_many_groups_as_channels() -> None:
@@ -148,7 +159,7 @@ REFUSED = [
     ({"backend": "cupy"}, "backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'"),
     ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy'"),
     ({"dtype": "float16"}, "dtype='float16': it has to be one of 'float32', 'float64'"),
-    ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', 'gemm', 'direct', 'depthwise'"),
+    ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', "),
     (
         {"algorithm": "depthwise"},
         "='depthwise': a layer with groups=1, in_channels=6, out_channels=16 is computed by 'gemm' or 'direct'",

@@ -42,11 +42,13 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         if not covered or factors or m.coefficient != 1:
             raise PlanError(f"{stage.name}: {plus.text} is added where slices cover every cell once, as they are")
         return statements(scope, loops, clips, lambda here: [_plus(ctx, plus, at, moved(here), target(here), here)])
-    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
+    # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made, or is set.
     if covered or not stage.accumulates:
-        if not covered:
+        fresh = stage.name in ctx.plan.placed and not stage.into and not covered
+        if not (covered or fresh):
             left_zero(ctx, stage)
-        return statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
+        zeros = [f"{ctx.arrays[stage.name]}.fill(0)"] if fresh else []
+        return zeros + statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
     add = statements(scope, loops, clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
