@@ -268,10 +268,15 @@ def _with_largest(rng: Random, kind: type[Element], size: int, place: int) -> li
 
 def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
     """A row for each theorem that an emitted text quotes, and one that says so where there is none."""
-    if not emitted.theorems:
-        statement = "That the stages compute the layer is not proved: no theorem that comes with this version says it."
-        return (Row(statement, "not proved", "None.", None, ()),)
-    return tuple(
+    missing = [name for name in emitted.plans if name not in emitted.theorems and name != "network"]
+    unproved: tuple[Row, ...] = ()
+    if missing or not emitted.theorems:
+        of = f" of {', '.join(missing)}" if emitted.theorems else ""
+        statement = (
+            f"That the stages{of} compute the layer is not proved: no theorem that comes with this version says so."
+        )
+        unproved = (Row(statement, "not proved", "None.", None, ()),)
+    return unproved + tuple(
         Row(
             f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
             ALL_SIZES,

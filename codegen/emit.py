@@ -20,12 +20,11 @@ from codegen.files import write_atomically
 from codegen.plan import BATCH, Plan, PlanError
 from codegen.version import VERSION
 from derive.indices import Index, index
-from derive.layers import Conv, Layer, Sequential
+from derive.layers import Applied, Conv, Layer, Sequential
 from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-ALGORITHMS = ("gemm", "direct", "im2col", "phases", "toeplitz2", "winograd2", "winograd4", "depthwise")
 
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Emitted:
     Attributes:
         source: the text; it imports NumPy and nothing else.
         plans: the plans it was printed from: one for each result of a convolution, "network" for a network.
-        algorithm: "gemm", "direct" or "depthwise" for a convolution, "network" for a network.
+        algorithm: the algorithm of a convolution, or of each of its results where they differ; "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
         theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
     """
@@ -90,7 +89,8 @@ def emit(
     backend: str = "numpy",
     input_shape: Sequence[int],
     dtype: str = "float32",
-    algorithm: str = "auto",
+    algorithm: str | Mapping[str, str] = "auto",
+    tolerance: float | None = None,
 ) -> Emitted:
     """The text of a standalone module that computes a layer and its gradients.
 
@@ -100,9 +100,11 @@ def emit(
         backend: "numpy".
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: "float32" or "float64": for which of them buffers are sized.
-        algorithm: for a convolution without groups, "gemm" or "direct"; "auto" takes direct for a single pair of
-            channels, where a matrix product has a matrix of one row, and gemm for all others.  For a depthwise one,
-            where groups are as many as channels in and out, "depthwise", which "auto" takes.  Others have no plan.
+        algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
+            results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
+            what ``codegen.choose`` predicts to be fastest.
+        tolerance: the largest error that "auto" accepts, relative to the largest value a result can have; None:
+            1e-3 in float32, 1e-11 in float64.
 
     Returns:
         The ``Emitted`` text.
@@ -113,8 +115,8 @@ def emit(
 
     >>> from derive.layers import Conv2d
     >>> emitted = emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14))
-    >>> emitted.algorithm, list(emitted.plans)
-    ('gemm', ['forward', 'input_gradient', 'weight_gradient', 'bias_gradient'])
+    >>> list(emitted.plans), emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), algorithm="gemm").algorithm
+    (['forward', 'input_gradient', 'weight_gradient', 'bias_gradient'], 'gemm')
     >>> emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'
@@ -125,9 +127,10 @@ def emit(
     _one_of("dtype", dtype, tuple(ITEMSIZES))
     shape = _numbers(layer, input_shape)
     if isinstance(layer, Conv):
-        return _convolution(layer, shape, dtype, algorithm)
+        return _convolution(layer, shape, dtype, algorithm, tolerance)
     if isinstance(layer, Sequential):
-        _one_of("algorithm", algorithm, ("auto", "network"))
+        if not isinstance(algorithm, str) or algorithm not in ("auto", "network"):
+            raise EmitError(f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'")
         return _network(layer, shape, dtype)
     raise EmitError(f"layer={layer!r}: Conv1d, Conv2d, Conv3d and Sequential can be emitted")
 
@@ -150,46 +153,65 @@ def _numbers(layer: Layer, input_shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def _convolution(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str) -> Emitted:
+def _convolution(
+    layer: Conv, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], tolerance: float | None
+) -> Emitted:
     from codegen.convolution_module import convolution_source
-    from codegen.plans.claims import ALGORITHMS as PLANNERS
-    from codegen.plans.claims import kind_of, proof_digests
+    from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.claims import proof_digests
 
-    _one_of("algorithm", algorithm, ("auto", *ALGORITHMS))
-    algorithm = _algorithm(layer, algorithm)
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
-    if kind_of(applied, algorithm) is None:
-        raise EmitError(
-            f"algorithm={algorithm!r}: it takes kernels of one side from 2 on, stride and dilation 1, on 1 or 2 "
-            f"spatial axes, not {layer}; algorithm='auto' takes any"
-        )
-    plans = PLANNERS[algorithm].plan(applied, itemsize=ITEMSIZES[dtype])
-    theorems = proof_digests(applied, algorithm, plans)
-    provenance = _provenance(layer, shape, dtype, algorithm, theorems)
+    algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance)
+    plans: dict[str, Plan] = {}
+    theorems: dict[str, str] = {}
+    for name in dict.fromkeys(algorithms.values()):
+        every = PLANNERS[name].plan(applied, itemsize=ITEMSIZES[dtype])
+        own = {result: plan for result, plan in every.items() if algorithms[result] == name}
+        plans |= own
+        theorems |= proof_digests(applied, name, own)
+    plans = {result: plans[result] for result in algorithms}
+    theorems = {result: theorems[result] for result in algorithms if result in theorems}
+    told = _told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
+    provenance = _provenance(layer, shape, dtype, algorithms, theorems)
     source = convolution_source(applied, plans, title, provenance, dtype=dtype)
-    return Emitted(source, plans, algorithm, layer, shape, dtype, theorems)
+    return Emitted(source, plans, told, layer, shape, dtype, theorems)
 
 
-def _algorithm(layer: Conv, asked: str) -> str:
-    """The algorithm to use.  EmitError where the one that was asked for, or every one, has no plan for the groups."""
-    if layer.is_grouped and not layer.is_depthwise:
-        nearest = layer.in_channels if layer.in_channels == layer.out_channels else 1
-        raise EmitError(
-            f"layer={spec(layer)}: groups={layer.groups}: of grouped convolutions only depthwise ones are printed, "
-            f"with groups == in_channels == out_channels; the nearest legal value is {nearest}"
-        )
-    if asked != "auto" and layer.is_depthwise != (asked == "depthwise"):
-        groups = (
-            f"a layer with groups={layer.groups}, in_channels={layer.in_channels}, out_channels={layer.out_channels}"
-        )
-        legal = "'depthwise'" if layer.is_depthwise else "'gemm' or 'direct'"
-        raise EmitError(f"algorithm={asked!r}: {groups} is computed by {legal}")
-    if layer.is_depthwise:
-        return "depthwise"
-    if asked == "auto":
-        return "direct" if layer.in_channels == layer.out_channels == 1 else "gemm"
-    return asked
+def _told(algorithms: Mapping[str, str]) -> str:
+    """One name where all results but the bias gradient, which every algorithm sums alike, have one; else each."""
+    names = {name for result, name in algorithms.items() if result != "bias_gradient"}
+    return names.pop() if len(names) == 1 else ", ".join(f"{result} {name}" for result, name in algorithms.items())
+
+
+def _algorithms(
+    layer: Conv,
+    applied: Applied,
+    shape: tuple[int, ...],
+    dtype: str,
+    asked: str | Mapping[str, str],
+    tolerance: float | None,
+) -> dict[str, str]:
+    """The algorithm for each result: the one asked for, or the one that is chosen."""
+    from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.algorithms import kind_of
+
+    results = ["forward", "input_gradient", *(f"{key}_gradient" for key in applied.parameters)]
+    wanted = dict.fromkeys(results, asked) if isinstance(asked, str) else {**dict.fromkeys(results, "auto"), **asked}
+    for result, name in wanted.items():
+        _one_of("algorithm", result, results)
+        _one_of("algorithm", name, ("auto", *PLANNERS))
+        if name != "auto" and kind_of(applied, name) is None:
+            fit = [other for other in PLANNERS if kind_of(applied, other) is not None]
+            raise EmitError(
+                f"algorithm={name!r}: it has no plan for {spec(layer)}; those that have one: {', '.join(fit)}"
+            )
+    if "auto" in wanted.values():
+        from codegen.choose import choose
+
+        chosen = {c.result: c.algorithm for c in choose(layer, shape, dtype, tolerance=tolerance)}
+        wanted = {result: chosen[result] if name == "auto" else name for result, name in wanted.items()}
+    return wanted
 
 
 def _network(layer: Sequential, shape: tuple[int, ...], dtype: str) -> Emitted:
@@ -246,16 +268,29 @@ def spec(layer: Layer, package: str = "") -> str:
     return f"{name}({', '.join(f'{f.name}={getattr(layer, f.name)!r}' for f in fields(layer))})"
 
 
-def _provenance(layer: Layer, shape: tuple[int, ...], dtype: str, algorithm: str, theorems: Mapping[str, str]) -> str:
+def _provenance(
+    layer: Layer,
+    shape: tuple[int, ...],
+    dtype: str,
+    algorithm: str | Mapping[str, str],
+    theorems: Mapping[str, str],
+) -> str:
     """What a module says of where it comes from: nothing that differs between machines, days or batch sizes."""
-    options = f'input_shape={(1, *shape[1:])}, dtype="{dtype}", algorithm="{algorithm}"'
+    names = {algorithm} if isinstance(algorithm, str) else set(algorithm.values())
+    asked = f'"{min(names)}"' if len(names) == 1 else str(algorithm).replace("'", '"')
+    told = algorithm if isinstance(algorithm, str) else _told(algorithm)
+    options = f'input_shape={(1, *shape[1:])}, dtype="{dtype}", algorithm={asked}'
     call = f'codegen.emit({spec(layer, "derive.")}, {options}).write("FILE")'
-    known = ["That its stages compute this layer follows from no theorem that comes with this version."]
+    open_ = [] if isinstance(algorithm, str) else [result for result in algorithm if result not in theorems]
+    known = []
     if theorems:
         known = ["That its stages compute this layer is proved for all sizes, by the theorems with the SHA-256"]
         known += [f"    {digest}  {result}" for result, digest in theorems.items()]
+    if open_ or not theorems:
+        of = f" of {', '.join(open_)}" if theorems else ""
+        known.append(f"That its stages{of} compute this layer follows from no theorem that comes with this version.")
     lines = [
-        f"Made by certiconv {VERSION} with the algorithm {algorithm} for any batch of {dtype}; made again by",
+        *wrap(f"Made by certiconv {VERSION} with {told} for any batch of {dtype}; made again by", 112),
         *wrap(
             f"python -c 'import codegen, derive; {call}'", 112,
             initial_indent="    ", subsequent_indent="        ", break_long_words=False, break_on_hyphens=False,

@@ -100,11 +100,11 @@ def bounds(plan: Plan, precision: Precision, *, batch: int = 1) -> Bounds:
         largest=max(g.size * g.denominator for g in stages.values()),
         dyadic=not any(g.denominator & (g.denominator - 1) for g in stages.values()),
         error=stages[output].error,
-        relative=stages[output].error / _products(plan, batch),
+        relative=stages[output].error / products(plan, batch),
     )
 
 
-def _products(plan: Plan, batch: int) -> int:
+def products(plan: Plan, batch: int) -> int:
     """How many products, and terms, there are in a sum of the result by its definition."""
     sizes = {t.name: [_length(b, batch) for b in t.box] for t in plan.inputs}
     match list(plan.outputs):
@@ -229,4 +229,4 @@ def _fixed(m: Monomial, rank: int, batch: int) -> set[int]:
     return fixed
 
 
-__all__ = ["Bounds", "Growth", "bounds", "growth"]
+__all__ = ["Bounds", "Growth", "bounds", "growth", "products"]

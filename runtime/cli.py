@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime import cli_bench
+from runtime.cli_choose import algorithms
 from runtime.cli_messages import FAILED, reported, say, stop
 from runtime.threads import ask_environment
 
@@ -259,6 +260,14 @@ def emit(  # noqa: PLR0913 - an argument an option
     check: Annotated[
         bool, typer.Option("--check", help="Execute the text exactly first; print its certificate.")
     ] = False,
+    algorithm: Annotated[str, typer.Option(help="An algorithm for a convolution; auto takes the cheapest.")] = "auto",
+    tolerance: Annotated[float | None, typer.Option(help="The largest relative error that auto accepts.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the candidates and why one is taken, on standard error.")
+    ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Measure the candidates here, once; the fastest is taken.")
+    ] = False,
 ) -> None:
     """Print a standalone module for a layer.
 
@@ -284,7 +293,8 @@ def emit(  # noqa: PLR0913 - an argument an option
     at = job.INPUT_SHAPE if input is None else sizes("--input", input)
     made = make_layer(layer, given)
     numeric_output_shape(made, at)
-    emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype)
+    wanted = algorithms(made, at, dtype, algorithm, tolerance, explain=explain, tune=tune)
+    emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype, algorithm=wanted, tolerance=tolerance)
     if check:
         _told_effort(made, at)
         typer.echo(emitted.certificate.to_text(), nl=False, err=True)

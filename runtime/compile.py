@@ -16,7 +16,7 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -67,7 +67,6 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
         ArrayError: the dtype is neither float32 nor float64.
-        codegen.EmitError: no plan covers the layer, as for groups that are more than one and fewer than channels.
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
@@ -196,13 +195,24 @@ def numeric_output_shape(layer: Layer, input_shape: Sequence[int]) -> tuple[int,
 # --- Text and modules ---------------------------------------------------------------------------------------
 
 
-def emit(layer: Layer, *, backend: str = "auto", input_shape: Sequence[int], dtype: npt.DTypeLike) -> codegen.Emitted:
+def emit(
+    layer: Layer,
+    *,
+    backend: str = "auto",
+    input_shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    algorithm: str | Mapping[str, str] = "auto",
+    tolerance: float | None = None,
+) -> codegen.Emitted:
     """`codegen.emit` with the backend chosen and the dtype checked.
 
     Raises:
         BackendError, ArrayError, LayerError: as `compile`.
     """
-    return codegen.emit(layer, backend=choose(backend), input_shape=tuple(input_shape), dtype=float_dtype(dtype).name)
+    return codegen.emit(
+        layer, backend=choose(backend), input_shape=tuple(input_shape), dtype=float_dtype(dtype).name,
+        algorithm=algorithm, tolerance=tolerance,
+    )  # fmt: skip
 
 
 def load_text(source: str) -> ModuleType:
@@ -226,7 +236,7 @@ def load_module(
         BackendError, ArrayError, LayerError: as `compile`.
     """
     name, kind = choose(backend), float_dtype(dtype).name
-    request = repr((_generator(), layer, name, tuple(input_shape), kind))
+    request = repr((generator(), layer, name, tuple(input_shape), kind))
     entry = (user_cache_dir() if cache_dir is None else Path(cache_dir)) / f"{_sha256(request)}.txt"
     source = _cached(entry)
     if source is None:
@@ -268,7 +278,7 @@ def _remember(entry: Path, source: str) -> None:
 
 
 @functools.cache
-def _generator() -> str:
+def generator() -> str:
     """A hash of every file that decides what is printed: those of `derive` and `codegen`."""
     digest = hashlib.sha256()
     for package in ("derive", "codegen"):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from codegen import load
 from codegen.convolution_module import convolution_source
 from codegen.plan import BATCH, Plan
-from codegen.plans.claims import ALGORITHMS
+from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv, Conv1d, Conv2d, Conv3d
 from derive.terms import tensor
 
@@ -80,23 +80,24 @@ def module_of(case: Case) -> ModuleType:
 @st.composite
 def cases(draw: st.DrawFn, algorithm: str, axes: tuple[int, ...] = (1, 2, 3)) -> Case:
     """A layer that an algorithm is for, around the edges of its tiles; the padding may be larger than the image."""
-    own = ALGORITHMS[algorithm]
-    rank = draw(st.sampled_from([n for n in axes if n < 3 or not own.toom_cook]))
+    tile, square = ALGORITHMS[algorithm].tile, algorithm in ("winograd2", "winograd4")
+    unit = square or algorithm == "nested"
+    rank = draw(st.sampled_from([n for n in axes if n < 2 or algorithm != "nested" and (n < 3 or not square)]))
     most = {1: 4, 2: 3, 3: 2}[rank]
-    sides, spatial = [], []
-    side = draw(st.integers(2, 4)) if own.toom_cook else 0
+    sides, spatial, side = [], [], draw(st.integers(2, 4))
     for _ in range(rank):
-        k, s, d = (side, 1, 1) if own.toom_cook else (draw(st.integers(1, most)) for _ in range(3))
-        p, outputs, rest = (
-            draw(st.integers(0, most)),
-            draw(st.sampled_from(_edges(own.tile, most))),
-            draw(st.integers(0, s - 1)),
-        )
+        k = side if square else draw(st.integers(1, 2 * most if unit else most))
+        s, d = (1, 1) if unit else (draw(st.integers(1, most)), draw(st.integers(1, most)))
+        p, rest = draw(st.integers(0, most)), draw(st.integers(0, s - 1))
+        outputs = draw(st.sampled_from(_edges(tile, most)))
         sides.append((k, s, p, d))
         spatial.append(max(1, (outputs - 1) * s + d * (k - 1) + 1 - 2 * p + rest))
     c, n, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3)), 1
-    if own.depthwise:
+    if algorithm == "depthwise":
         groups = c = n = c + 1
+    elif algorithm == "direct" and draw(st.booleans()):
+        groups = 2
+        c, n = 2 * draw(st.integers(1, 2)), 2 * n
     kernel, stride, padding, dilation = zip(*sides, strict=True)
     layer = KINDS[rank](c, n, kernel, stride, padding, dilation, groups, bias=draw(st.booleans()))
     return Case(layer, (draw(st.sampled_from([0, 1, 2, 3, 5])), c, *spatial), algorithm)

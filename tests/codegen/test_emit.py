@@ -110,6 +110,9 @@ def test_depthwise_is_chosen_for_as_many_groups_as_channels() -> None:
     emitted = codegen.emit(DEPTHWISE, input_shape=(8, 6, 14, 14))
     assert emitted.algorithm == "depthwise"
     assert list(emitted.theorems) == list(emitted.plans)
+    grouped = codegen.emit(derive.Conv1d(4, 6, 3, groups=2), input_shape=(8, 4, 9))
+    assert grouped.algorithm == "direct"
+    assert list(grouped.theorems) == list(grouped.plans)
     assert "groups=6" in spec(DEPTHWISE)
     assert "groups" not in spec(CONV)
 
@@ -166,13 +169,12 @@ REFUSED = [
     ),
     (
         {"layer": derive.Conv2d(6, 6, 3, groups=6), "algorithm": "gemm"},
-        "algorithm='gemm': a layer with groups=6, in_channels=6, out_channels=6 is computed by 'depthwise'",
+        "algorithm='gemm': a layer with groups=6, in_channels=6, out_channels=6 is computed by 'depthwise' or 'direct'",
     ),
     (
-        {"layer": derive.Conv2d(6, 6, 3, groups=3)},
-        "printed, with groups == in_channels == out_channels; the nearest legal value is 6",
+        {"layer": derive.Conv2d(6, 12, 3, groups=6), "algorithm": "depthwise"},
+        "='depthwise': a layer with groups=6, in_channels=6, out_channels=12 is computed by 'direct'",
     ),
-    ({"layer": derive.Conv2d(6, 12, 3, groups=6)}, "groups=6: of grouped convolutions only"),
     (
         {"layer": derive.Sequential(derive.Conv2d(6, 6, 3, groups=6), derive.Sigmoid())},
         "layer 0: groups=6: no plan of a network has grouped convolutions; nearest: 1",

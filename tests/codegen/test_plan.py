@@ -56,6 +56,8 @@ def over(first: Stage, body: Expr, **more: object) -> Plan:
 
 
 UNKNOWN = tensor("Q", 6, BATCH)
+X1 = term(2, X[H, B])
+MARGIN = ((index(1), index(0)), (index(0), index(0)))
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("unknown read", lambda: plan(c(term(2, UNKNOWN[B, H]))), "C reads Q, which is no input"),
     ("other tensor of that name", lambda: plan(A, c(term(2, tensor("A", 6, BATCH)[B, H]))), "C reads A"),
@@ -78,6 +80,16 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ),
     ("another element", lambda: over(A, term(2, AT[B - 1, H])), "C reads A at another element than the one it writes"),
     (
+        "what is written once",
+        lambda: plan(stage("A", constant(2, 1), 6, BATCH, template="constant"), c(X1, into="A", template="pointwise")),
+        "C cannot take over the buffer of A, part of which is written only once",
+    ),
+    (
+        "a margin that is written",
+        lambda: plan(copied(margin=MARGIN), c(X1, into="A", template="scatter", margin=MARGIN)),
+        "C cannot take over the buffer of A: it would write into its margin",
+    ),
+    (
         "view with a margin",
         lambda: plan(copied(margin=((index(1), index(0)), (index(0), index(0)))), c(PLAIN, into="A", template="view")),
         "a margin lies between",
@@ -95,6 +107,7 @@ def test_a_plan_that_breaks_a_rule_is_refused(make: Callable[[], Plan], message:
 WIDE = term(2, AT[B + 1, H])
 TWICE = term(2, AT[B, H], AT[B, H])
 SUMMED = [(index(0), index(6))]
+PUT = term(2, AT[K, H], over=SUMMED, guards=[equal(B, K)])
 UNPRINTABLE: list[tuple[str, Callable[[], object], str]] = [
     (
         "outside, at a loop",
@@ -107,6 +120,24 @@ UNPRINTABLE: list[tuple[str, Callable[[], object], str]] = [
     ("two slices", lambda: lines(A, c(TWICE)), "C: the template strided prints one read by slices"),
     ("sum over a vector", lambda: lines(A, c(term(2, AT[K, H], over=SUMMED))), "has to be a loop"),
     ("a diagonal", lambda: lines(c(term(1, tensor("S", 6, 6)[B, B]), 6), inputs=(tensor("S", 6, 6),)), "diagonal"),
+    (
+        "windows of two reads",
+        lambda: lines(A, c(TWICE, template="windows")),
+        "C: the template windows prints a copy of one read, without loops",
+    ),
+    ("windows of an input", lambda: lines(c(X1, template="windows")), "C: X is not made beside it"),
+    ("windows outside", lambda: lines(A, c(WIDE, template="windows")), "A: cells 1..6 are read and 0..5 are stored"),
+    ("windows backwards", lambda: lines(A, c(term(2, AT[5 - B, H]), template="windows")), "does not step forwards"),
+    (
+        "windows over the batch",
+        lambda: lines(A, c(term(2, AT[B, H + 1]), template="windows")),
+        "C: the batch is read at $1+1, not at its own variable",
+    ),
+    (
+        "overlaps with a coefficient",
+        lambda: lines(A, c(PUT.scaled(2), template="overlaps", loops=("k",))),
+        "C: the template overlaps adds up slices of one read as they are",
+    ),
     ("backwards", lambda: lines(A, c(term(2, AT[5 - B, H]))), "not a slice with a positive step"),
     ("two monomials", lambda: lines(A, c(PLAIN + constant(2, 1))), "prints one monomial"),
     (

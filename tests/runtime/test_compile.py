@@ -17,7 +17,7 @@ import runtime
 from derive.layers import AvgPool2d, Conv1d, Conv2d, lenet, symbolic
 from derive.legality import LayerError
 from runtime.arrays import ArrayError
-from runtime.compile import Operation, _generator, load_module, user_cache_dir, write_atomically
+from runtime.compile import Operation, generator, load_module, user_cache_dir, write_atomically
 from runtime.device import BackendError
 from tests.runtime.emission import Emission
 
@@ -218,14 +218,14 @@ def test_text_of_another_version_is_not_found(
     emission: Emission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_module(LAYER, input_shape=SHAPE, cache_dir=tmp_path)
-    monkeypatch.setattr(sys.modules["runtime.compile"], "_generator", lambda: "another")
+    monkeypatch.setattr(sys.modules["runtime.compile"], "generator", lambda: "another")
     load_module(LAYER, input_shape=SHAPE, cache_dir=tmp_path)
     assert len(emission.asked) == 2
 
 
 def test_the_version_is_a_hash_of_every_file() -> None:
-    assert len(_generator()) == 64
-    assert _generator() == _generator.__wrapped__()
+    assert len(generator()) == 64
+    assert generator() == generator.__wrapped__()
 
 
 @pytest.mark.parametrize("folder", ["a-file", "a-file/below"])

@@ -1,4 +1,4 @@
-"""Depthwise convolutions: their theorems, what is printed, faults that are caught, and what is refused.
+"""Grouped convolutions, depthwise ones above all: their theorems, their text, faults that are caught, refusals.
 
 That every result is what the definition says, at drawn sizes, is tested with the other algorithms in
 ``test_convolution_module``.
@@ -19,19 +19,22 @@ import codegen
 from codegen.check import check
 from codegen.convolution_module import convolution_source
 from codegen.execution import Refuted
+from codegen.module import in_result
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, depthwise
+from codegen.plans import claims, depthwise, direct
 from codegen.plans import convolution as conv
 from codegen.plans.claims import ALGORITHMS, Kind, claims_of
 from codegen.templates import numpy as templates
-from derive.indices import Index, at_least, index, var
-from derive.layers import Applied, Conv1d, Conv2d, Conv3d
+from codegen.templates.numpy.views import Scope
+from derive.indices import Index, at_least, index, symbol, var
+from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d
 from derive.obligations import Refused
 from derive.terms import define, tensor, term
 
 Patch = pytest.MonkeyPatch
 LAYER = Conv2d(3, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=3)
 SHAPE = (3, 3, 6, 5)
+GROUPED = Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
 
 
 def numeric() -> Applied:
@@ -44,9 +47,10 @@ def numeric() -> Applied:
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_every_plan_is_proved_for_all_sizes(axes: int) -> None:
     theorems = claims.prove(axes, groups=True)
-    assert len(theorems) == 7
+    assert len(theorems) == 14
     for key, theorem in theorems.items():
-        assert {name for _, hi in theorem.binders for name in hi.symbols} >= {"C"}, key
+        channels = {"C"} if "depthwise" in key else {"g"}
+        assert {name for _, hi in theorem.binders for name in hi.symbols} >= channels, key
         assert theorem.lhs.tensors != theorem.rhs.tensors
     forward = theorems["depthwise forward"]
     at = "$0,$1,$2" + "".join(f",${k}" for k in range(3, 2 + axes))
@@ -74,14 +78,14 @@ def wrong_sign(applied: Applied) -> Applied:
 @pytest.mark.parametrize("mistake", [swapped, wrong_sign])
 @pytest.mark.parametrize("result", ["forward", "input_gradient", "weight_gradient"])
 def test_a_plan_for_other_windows_is_not_provable(mistake: Callable[[Applied], Applied], result: str) -> None:
-    applied = Kind("depthwise", 2).applied
+    applied = Kind("depthwise", 2, groups=True).applied
     plans = ALGORITHMS["depthwise"](mistake(applied))
     with pytest.raises(Refused):
         claims_of(applied, {result: plans[result]})[result].prove()
 
 
 def test_a_plan_that_reads_the_next_channel_is_not_provable() -> None:
-    applied = Kind("depthwise", 1).applied
+    applied = Kind("depthwise", 1, groups=True).applied
     plan = ALGORITHMS["depthwise"](applied)["forward"]
     col, *rest = plan.stages
     ((read,),) = (m.factors for m in col.body.monomials)
@@ -105,14 +109,16 @@ def _reading(stage: Stage, old: Stage, new: Stage) -> Any:
 
 
 def prove_all() -> None:
-    """The four theorems over two axes."""
-    for claim in claims.claims(Kind("depthwise", 2)).values():
-        claim.prove()
+    """The four theorems of each algorithm over two axes."""
+    for algorithm in ("depthwise", "direct"):
+        for claim in claims.claims(Kind(algorithm, 2, groups=True)).values():
+            claim.prove()
 
 
 def execute() -> None:
     """Exact execution at strides with remainders, an even kernel, and columns that no window reaches."""
     check(codegen.emit(LAYER, input_shape=SHAPE))
+    check(codegen.emit(GROUPED, input_shape=(3, 4, 7)))
 
 
 def kernel_not_turned(patch: Patch) -> None:
@@ -186,13 +192,34 @@ def rows_merged_always(patch: Patch) -> None:
     patch.setattr(windows, "_rows_follow", lambda ctx, stage, reads, scope: stage.name != "dW")
 
 
+def group_rounded_up(patch: Patch) -> None:
+    """The printed group of the last output of each group is that of the next: wrong only where text divides."""
+    views = importlib.import_module("codegen.templates.numpy.views")
+    original = views.Scope.text
+
+    def text(self: Any, e: Index) -> str:
+        return original(self, e).replace("(n // 3)", "((n + 1) // 3 % 2)")
+
+    patch.setattr(views.Scope, "text", text)
+
+
 def last_block_only(patch: Patch) -> None:
     """The gradient of the weight is that of the last block: right for a batch that fits into one."""
     original = templates.windows
     patch.setattr(templates, "windows", lambda ctx, stage, **_: original(ctx, stage, accumulate=False))
 
 
-@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides])
+def groups_of_inputs(patch: Patch) -> None:
+    """Output n is taken to be in group n // (C/g) instead of n // (O/g): right where a group has as many outputs."""
+    patch.setattr(direct, "_channel", lambda applied, n, c: n // applied.layer.group_sizes()[0] * _inputs(applied) + c)
+
+
+def _inputs(applied: Applied) -> Index:
+    assert isinstance(applied.layer, Conv)
+    return applied.layer.group_sizes()[0]
+
+
+@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides, groups_of_inputs])
 def test_a_fault_in_a_plan_is_refused_by_the_proof(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     plant(monkeypatch)
     with pytest.raises(Refused):
@@ -205,6 +232,7 @@ TEXT_FAULTS = [
     (buffer_not_zeroed, "NoneType|stage Col"),
     (window_forwards, "input_gradient.* is stage dIn "),
     (rows_merged_always, "forward.*(stage S|ValueError)"),
+    (group_rounded_up, "forward.* is stage S "),
     (last_block_only, "weight_gradient.* is stage dW "),
 ]
 
@@ -226,6 +254,20 @@ def test_without_a_fault_the_same_checks_pass() -> None:
 # --- text ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_group_is_a_quotient_in_the_text() -> None:
+    text = codegen.emit(GROUPED, input_shape=(1, 4, 7)).source
+    assert "np.multiply(v.In[c + 2*(n // 3), a0:a0 + 7:2], weight[n, c, a0], out=v.S_part)" in text
+
+
+def test_what_an_index_can_be_is_bounded_through_quotients() -> None:
+    scope = Scope(("n", "c"), ((index(0), index(6)), (index(0), index(2))), frozenset({0, 1}))
+    assert (scope.low(var(0) // 3 * 2 + var(1)), scope.high(var(0) // 3 * 2 + var(1))) == (0, 3)
+    assert (scope.low(1 - (var(0) - 1) // 2 * 3), scope.high(1 - (var(0) - 1) // 2 * 3)) == (-5, 4)
+    for wrong in (var(0) * var(1), symbol("s") + 1):
+        with pytest.raises(PlanError, match="is not affine"):
+            scope.low(wrong)
+
+
 @settings(max_examples=30)
 @given(
     k=st.integers(1, 5), s=st.integers(1, 3), d=st.integers(1, 3), p=st.integers(0, 4), more=st.integers(0, 4),
@@ -240,10 +282,24 @@ def test_exact_execution_at_drawn_edges(k: int, s: int, d: int, p: int, more: in
 
 def test_positions_are_one_long_axis_where_rows_follow_each_other() -> None:
     text = codegen.emit(Conv2d(4, 4, 3, padding=1, groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "self.S.reshape(b, 4, 30)" in text
+    assert "out=out.reshape(len(out), 4, 30)" in text
     assert "(self.Col.reshape(b, 4, 3, 42), (13,), axis=(3,))[:, :, :, 0:30, 0:13:6]" in text
     strided = codegen.emit(Conv2d(4, 4, 3, stride=(2, 1), groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "S_flat" not in strided
+    assert "out=out)" in strided
+    assert "out.reshape" not in strided[: strided.index("class InputGradient")]
+
+
+def test_what_is_written_in_one_pass_is_written_to_the_result() -> None:
+    plan = ALGORITHMS["depthwise"](numeric())["forward"]
+    assert in_result(plan) == {"S", "Z"}
+    *_, z = plan.stages
+    twice = replace(z, tensor=define("Z", list(z.tensor.box), z.body.scaled(2)))
+    assert in_result(replace(plan, stages=(*plan.stages[:-1], twice))) == set()
+    margin = ((index(0), index(0)),) * 3 + ((index(1), index(0)),)
+    wide = tuple(s if s.name == "Col" else replace(s, margin=margin) for s in plan.stages)
+    assert in_result(replace(plan, stages=wide)) == set()
+    assert in_result(codegen.emit(Conv2d(2, 3, 3), input_shape=(1, 2, 5, 5)).plan) == set()
+    assert check(codegen.emit(LAYER, input_shape=SHAPE, dtype="float64")).rows
 
 
 def test_a_shift_that_leaves_nothing_is_not_printed() -> None:

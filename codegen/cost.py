@@ -1,0 +1,213 @@
+"""What a plan costs on a machine: a prediction, stage by stage, from shapes alone.
+
+Three things take time in NumPy text: matrix products, at the rate of the machine's BLAS but for thin matrices, which
+packing makes slower; moving cells, at a rate that depends on how long the contiguous runs are; and the calls.  A
+prediction is for choosing between plans, and is good for that if it ranks them as measurements do; it is no figure to
+quote.  ``REFERENCE`` is one core with AVX2, on which the constants were fitted (NumPy 2.4, OpenBLAS), so that what is
+chosen without measuring is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import prod
+
+from codegen.plan import Plan, Stage, extent
+from codegen.templates.numpy.matmul import Product, products_of
+from derive.terms import Monomial, Read
+
+BATCH = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What predictions rest on.
+
+    Attributes:
+        gemm: rate of large float32 matrix products on one thread, in 10^9 operations a second.
+        copy: nanoseconds to copy one float32 in contiguous runs that fit the cache.
+        call: microseconds a NumPy call takes.
+        cache: bytes of the second-level cache of a core.
+        threads: threads of BLAS; copies have one.
+    """
+
+    gemm: float = 70.0
+    copy: float = 0.22
+    call: float = 0.9
+    cache: int = 1 << 19
+    threads: int = 1
+
+
+REFERENCE = Machine()
+# How many times longer a cell takes than in a contiguous copy: read across its rows, or every other cell of them.
+ACROSS, SKIPPING, UNCACHED = 5.0, 2.5, 1.8
+# The cells that a short run, and a side of a thin product, cost more.
+RUN, SIDE, DEPTH = 24.0, 3.0, 6.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted milliseconds for ``BATCH`` images, by what they are spent on."""
+
+    product: float = 0.0
+    move: float = 0.0
+    element: float = 0.0
+    call: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.product + self.move + self.element + self.call
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def times(self, factor: float) -> Cost:
+        """So many times as much."""
+        return Cost(*(factor * getattr(self, f.name) for f in fields(self)))
+
+
+def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4) -> Cost:
+    """The predicted cost of a plan with one result, at ``BATCH`` images.
+
+    >>> from codegen.plan import BATCH
+    >>> from codegen.plans.im2col import im2col
+    >>> from derive.layers import Conv2d
+    >>> from derive.terms import tensor
+    >>> found = cost(im2col(Conv2d(64, 64, 3, padding=1).on(tensor("X", BATCH, 64, 56, 56)))["forward"])
+    >>> found.product > found.move > found.call
+    True
+    """
+    images = min(plan.block, BATCH)
+    blocks = -(-BATCH // images)
+    model = _Model(plan, machine, images, itemsize)
+    total = Cost()
+    for stage in plan.stages:
+        each = model.stage(stage)
+        total = total + (each.times(blocks) if plan.phases[stage.name] in ("block", "accumulate") else each)
+    return total + model.result().times(blocks)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The costs of stages for one block of so many images."""
+
+    plan: Plan
+    machine: Machine
+    images: int
+    itemsize: int
+
+    def stage(self, stage: Stage) -> Cost:
+        """One stage."""
+        by_template: dict[str, Callable[[Stage], Cost]] = {
+            "matmul": self._matmul,
+            "strided": self._moved,
+            "scatter": self._moved,
+            "pointwise": self._pointwise,
+            "reduce": self._reduced,
+            "dot": self._contracted,
+            "contract": self._contracted,
+        }
+        make = by_template.get(stage.template)
+        return Cost() if make is None else make(stage)
+
+    def result(self) -> Cost:
+        """The batch of a result brought to the front where it is formed as the last axis."""
+        (name,) = self.plan.outputs.values()
+        if name in self.plan.placed or self.plan.phases[name] != "block":
+            return Cost()
+        cells = self._cells(self.plan.by_name[name])
+        return Cost(move=1e-6 * cells * self._ns(cells) * ACROSS, call=1e-3 * self.machine.call)
+
+    def _length(self, stage: Stage, level: int, m: Monomial | None = None) -> int:
+        rank = stage.tensor.rank
+        bounds = stage.tensor.box[level] if level < rank or m is None else m.binders[level - rank]
+        size = extent(bounds)
+        return self.images if size is None else size
+
+    def _cells(self, stage: Stage) -> int:
+        return prod(self._length(stage, axis) for axis in range(stage.tensor.rank))
+
+    def _ns(self, cells: int) -> float:
+        """Nanoseconds a cell, from memory where the array does not fit the cache."""
+        scale = self.itemsize / 4
+        return self.machine.copy * scale * (UNCACHED if cells * self.itemsize > self.machine.cache else 1.0)
+
+    # --- templates ------------------------------------------------------------------------------------------------
+
+    def _matmul(self, stage: Stage) -> Cost:
+        matrix = self.plan.part_of.get(stage.name)
+        total = Cost(call=1e-3 * self.machine.call)
+        for p in products_of(stage):
+            if matrix is not None and matrix.parts[0] != stage.name:
+                continue  # the other parts of one product are printed with the first
+            total = total + Cost(product=self._product(stage, p))
+        if self.plan.phases[stage.name] == "accumulate":
+            total = total + Cost(element=1e-6 * self._cells(stage) * self._ns(self._cells(stage)))
+        return total
+
+    def _product(self, stage: Stage, p: Product) -> float:
+        """Milliseconds of a batch of matrix products."""
+        monomial = next(m for m in stage.body.monomials if p.left in m.factors and p.right in m.factors)
+        batch, m, n, k = (prod(self._length(stage, v, monomial) for v in group) for group in (p.batch, p.m, p.n, p.k))
+        if min(m, n, k) < 1:
+            return 0.0
+        thin = 1 + SIDE / m + SIDE / n + DEPTH / k
+        rate = self.machine.gemm * self.machine.threads * 4 / self.itemsize
+        return 2e-6 * batch * m * n * k * thin / rate
+
+    def _moved(self, stage: Stage) -> Cost:
+        """Slices copied or added, one call for each value of the loops."""
+        m = next(m for m in stage.body.monomials if m.factors)
+        rank = stage.tensor.rank
+        loops = [v for v in range(rank + len(m.binders)) if stage.names[v] in stage.loops]
+        calls = prod(self._length(stage, v, m) for v in loops)
+        read = next(f for f in m.factors if isinstance(f, Read))
+        cells = prod(self._length(stage, v, m) for v in {v for e in read.at for v in e.variables})
+        adds = 2.0 if m.binders and any(v in loops for v in range(rank, rank + len(m.binders))) else 1.0
+        ns = self._ns(cells // max(1, calls)) * self._pace(stage, m, read)
+        return Cost(move=1e-6 * cells * ns * adds, call=1e-3 * self.machine.call * calls)
+
+    def _pace(self, stage: Stage, m: Monomial, read: Read) -> float:
+        """How many times longer a cell takes than in one long copy."""
+        last = stage.tensor.rank - 1
+        own = read.at[-1]
+        if last not in own.variables and not (m.guards and own.variables):
+            return ACROSS
+        level = last if last in own.variables else max(own.variables)
+        parts = own.linear_in(level)
+        step = 1 if parts is None or parts[0].constant is None else parts[0].constant
+        skipping = SKIPPING if step > 1 or (m.guards and _step_written(m, last) > 1) else 1.0
+        return skipping * (1 + RUN / max(1, self._length(stage, level, m)))
+
+    def _pointwise(self, stage: Stage) -> Cost:
+        passes = max(1, sum(len(m.factors) for m in stage.body.monomials) - 1)
+        cells = self._cells(stage)
+        return Cost(element=1e-6 * passes * cells * self._ns(cells), call=1e-3 * passes * self.machine.call)
+
+    def _reduced(self, stage: Stage) -> Cost:
+        cells = self._terms(stage)
+        return Cost(element=1e-6 * cells * self._ns(cells), call=1e-3 * self.machine.call)
+
+    def _contracted(self, stage: Stage) -> Cost:
+        """Products and sums without BLAS."""
+        calls = prod(self._length(stage, v) for v in range(stage.tensor.rank) if stage.names[v] in stage.loops)
+        return Cost(element=1e-6 * self._terms(stage) * 2 * self._ns(0), call=1e-3 * 2 * self.machine.call * calls)
+
+    def _terms(self, stage: Stage) -> int:
+        (m, *_) = stage.body.monomials
+        return prod(self._length(stage, v, m) for v in range(stage.tensor.rank + len(m.binders)))
+
+
+def _step_written(m: Monomial, last: int) -> int:
+    """The distance of the cells written along the last axis, by the equation for it."""
+    for guard in m.guards:
+        e = guard.indices()[0]
+        if last in e.variables:
+            slopes = [p[0].constant for v in e.variables if v > last and (p := e.linear_in(v)) is not None]
+            return max((abs(s) for s in slopes if s), default=1)
+    return 1
+
+
+__all__ = ["REFERENCE", "Cost", "Machine", "cost"]

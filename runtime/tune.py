@@ -1,0 +1,166 @@
+"""Which algorithm is fastest here: the candidates of a convolution measured side by side, and remembered.
+
+``codegen.choose`` predicts; this measures.  For each result every candidate whose error is within the tolerance, and
+that is not predicted to be hopeless, runs on the same arrays in turns, one BLAS thread each, and the least median wins.
+The answer is kept on disk under the hash of everything it depends on: the layer, the shape, the dtype, the tolerance,
+the versions of NumPy and of the generator, and the processor.  An entry that cannot be read is measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import codegen
+from codegen.choose import Choice, choose
+from codegen.files import write_atomically
+from derive.layers import Conv
+from runtime.compile import generator, load_text, user_cache_dir
+from runtime.roofline import probe
+from runtime.threads import blas_threads
+from runtime.timing import interleave
+
+HOPELESS = 4.0  # a candidate predicted to take so many times the best is not measured
+ROUNDS = 9
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """For each result the algorithm that was fastest, and the median milliseconds of all that were measured."""
+
+    algorithms: Mapping[str, str]
+    medians: Mapping[str, Mapping[str, float]]
+    remembered: bool
+
+    def text(self) -> str:
+        """For a reader."""
+        lines = [
+            "Measured milliseconds (medians), remembered from before:" if self.remembered else "Measured milliseconds:"
+        ]
+        for result, medians in self.medians.items():
+            told = ", ".join(f"{name} {value:.3f}" for name, value in sorted(medians.items(), key=lambda pair: pair[1]))
+            lines.append(f"  {result:<16} {told}")
+        return "\n".join(lines)
+
+
+def tune(
+    layer: Conv,
+    input_shape: tuple[int, ...],
+    dtype: str = "float32",
+    *,
+    tolerance: float | None = None,
+    cache_dir: str | Path | None = None,
+) -> Tuned:
+    """The fastest algorithm for each result on this machine, from the disk if it was measured before.
+
+    Args:
+        layer: a convolution with numbers for sizes.
+        input_shape: (batch, channels, spatial axes...); here the batch counts, of at least one image.
+        dtype: "float32" or "float64".
+        tolerance: as ``codegen.choose.choose``.
+        cache_dir: where answers are kept; None: the user's cache folder.
+
+    Raises:
+        ValueError: the batch is empty.
+    """
+    if input_shape[0] < 1:
+        raise ValueError(
+            f"input_shape={input_shape}: nothing can be measured on an empty batch; the nearest batch is 1"
+        )
+    request = (
+        generator(),
+        repr(layer),
+        input_shape,
+        dtype,
+        tolerance,
+        np.__version__,
+        platform.processor(),
+        platform.machine(),
+    )
+    folder = user_cache_dir() if cache_dir is None else Path(cache_dir)
+    entry = folder / f"tuned-{hashlib.sha256(repr(request).encode()).hexdigest()}.json"
+    known = _read(entry)
+    if known is not None:
+        return known
+    choices = choose(layer, input_shape, dtype, tolerance=tolerance)
+    medians = _measured(layer, input_shape, dtype, choices)
+    algorithms = {c.result: c.algorithm for c in choices} | {r: min(m, key=m.__getitem__) for r, m in medians.items()}
+    _write(entry, algorithms, medians)
+    return Tuned(algorithms, medians, remembered=False)
+
+
+def _read(entry: Path) -> Tuned | None:
+    try:
+        data = json.loads(entry.read_text(encoding="utf-8"))
+        return Tuned(dict(data["algorithms"]), {k: dict(v) for k, v in data["medians"].items()}, remembered=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write(entry: Path, algorithms: Mapping[str, str], medians: Mapping[str, Mapping[str, float]]) -> None:
+    try:
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(entry, (json.dumps({"algorithms": algorithms, "medians": medians}, indent=1) + "\n").encode())
+    except OSError:
+        return  # a read-only or full disk costs time, never a result
+
+
+def _measured(
+    layer: Conv, shape: tuple[int, ...], dtype: str, choices: tuple[Choice, ...]
+) -> dict[str, dict[str, float]]:
+    """The median milliseconds of every candidate worth measuring, by result."""
+    found = {}
+    for choice in choices:
+        names = _worth_measuring(choice)
+        if len(names) < 2:
+            continue
+        modules = {name: _module(layer, shape, dtype, choice.result, name) for name in names}
+        calls = {name: _call(module, choice.result, layer, shape, dtype) for name, module in modules.items()}
+        with blas_threads(1):
+            samples = interleave(calls, rounds=ROUNDS, probe=probe())
+        found[choice.result] = {name: 1e3 * samples.of(name).median for name in names}
+    return found
+
+
+def _worth_measuring(choice: Choice) -> list[str]:
+    best = next(c for c in choice.candidates if c.algorithm == choice.algorithm)
+    return [
+        c.algorithm
+        for c in choice.candidates
+        if c.cost.total >= best.cost.total and c.cost.total <= HOPELESS * best.cost.total
+    ]
+
+
+def _module(layer: Conv, shape: tuple[int, ...], dtype: str, result: str, algorithm: str) -> ModuleType:
+    return load_text(codegen.emit(layer, input_shape=shape, dtype=dtype, algorithm={result: algorithm}).source)
+
+
+def _call(module: ModuleType, result: str, layer: Conv, shape: tuple[int, ...], dtype: str) -> Callable[[], object]:
+    """A call of a function of a module on arrays made for it, with a workspace of its own."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*sizes: int) -> Array:
+        return np.asarray(rng.standard_normal(sizes), dtype)
+
+    sizes: Mapping[str, tuple[int, ...]] = module.SHAPES
+    x, g = drawn(*shape), drawn(shape[0], *sizes["grad_output"])
+    w, b = drawn(*sizes["weight"]), drawn(*sizes["bias"]) if layer.bias else None
+    work = getattr(module, "".join(word.capitalize() for word in result.split("_")))(shape[0], dtype)
+    match result:
+        case "forward":
+            return lambda: module.forward(x, w, b, work)
+        case "input_gradient":
+            return lambda: module.input_gradient(g, w, x.shape, work)
+        case "weight_gradient":
+            return lambda: module.weight_gradient(g, x, work)
+    return lambda: module.bias_gradient(g, work)
