@@ -82,7 +82,7 @@ def cases(draw: st.DrawFn, algorithm: str, axes: tuple[int, ...] = (1, 2, 3)) ->
     """A layer that an algorithm is for, around the edges of its tiles; the padding may be larger than the image."""
     tile, square = ALGORITHMS[algorithm].tile, algorithm in ("winograd2", "winograd4")
     unit = square or algorithm == "nested"
-    rank = draw(st.sampled_from([n for n in axes if n < 2 or algorithm != "nested" and (n < 3 or not square)]))
+    rank = draw(st.sampled_from([n for n in axes if n < 2 or (algorithm != "nested" and (n < 3 or not square))]))
     most = {1: 4, 2: 3, 3: 2}[rank]
     sides, spatial, side = [], [], draw(st.integers(2, 4))
     for _ in range(rank):

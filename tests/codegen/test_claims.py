@@ -8,7 +8,8 @@ import codegen
 from codegen import committed
 from codegen.plan import BATCH, Plan
 from codegen.plans import claims
-from codegen.plans.claims import ALGORITHMS, Kind, claims_of
+from codegen.plans.algorithms import ALGORITHMS, Kind
+from codegen.plans.claims import claims_of
 from derive.indices import index
 from derive.layers import Applied, Conv1d, Conv2d
 from derive.obligations import Refused

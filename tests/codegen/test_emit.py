@@ -11,8 +11,8 @@ import pytest
 import codegen
 import derive
 from codegen.emit import ALGORITHMS, spec
-from codegen.plans.claims import ALGORITHMS as PLANNERS
-from codegen.plans.claims import kind_of
+from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+from codegen.plans.algorithms import kind_of
 from derive.terms import tensor
 
 ROOT = Path(__file__).resolve().parents[2]

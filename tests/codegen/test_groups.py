@@ -23,7 +23,8 @@ from codegen.module import in_result
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.plans import claims, depthwise, direct
 from codegen.plans import convolution as conv
-from codegen.plans.claims import ALGORITHMS, Kind, claims_of
+from codegen.plans.algorithms import ALGORITHMS, Kind
+from codegen.plans.claims import claims_of
 from codegen.templates import numpy as templates
 from codegen.templates.numpy.views import Scope
 from derive.indices import Index, at_least, index, symbol, var
