@@ -188,7 +188,9 @@ def alias_of(ctx: Context, stage: Stage) -> str:
     if plain and isinstance(read, Read) and read.tensor.name in {t.name for t in ctx.plan.inputs}:
         places = [e.substitute(lambda atom: index(0) if atom in first else None) for e in read.at]
         sizes = [extent(b) for b in read.tensor.box]
-        if places == [var(axis) for axis in kept] and sizes == [extent(stage.tensor.box[axis]) for axis in kept]:
+        wanted = [(var(axis), extent(stage.tensor.box[axis])) for axis in kept]
+        cells = list(zip(places, sizes, strict=True))
+        if [c for c in cells if c[1] != 1] == wanted and all(c[0] == index(0) for c in cells if c[1] == 1):
             return ctx.arrays[read.tensor.name]
     raise PlanError(f"{stage.name}: {stage.body.text} is not an input with axes of one cell put in between")
 
