@@ -333,10 +333,8 @@ def test_an_alias_is_an_input_as_it_is(body: Callable[[Index, Index, Index], Exp
 
 
 def test_a_plain_alias_is_the_input_itself() -> None:
-    assert (
-        text(alias(lambda b, c, i: term(3, X[b, c, i]))).splitlines()[-1]
-        == "np.matmul(W, X.reshape(-1, 2, 6), out=Z.reshape(-1, 3, 6))"
-    )
+    product = text(alias(lambda b, c, i: term(3, X[b, c, i]))).splitlines()[-1]
+    assert product == "np.matmul(W, X.reshape(-1, 2, 6), out=Z.reshape(-1, 3, 6))"
 
 
 def test_axes_of_one_cell_may_be_anywhere_in_an_alias() -> None:
