@@ -186,7 +186,7 @@ CHECKS = [(layer, shape, algorithm) for layer, shape, algorithms in CHECKED for 
 
 @pytest.mark.parametrize(("layer", "shape", "algorithm"), CHECKS, ids=str)
 def test_the_text_computes_its_stages_and_quotes_theorems(layer: Conv, shape: tuple[int, ...], algorithm: str) -> None:
-    for dtype in ("float32", "float64"):
+    for dtype in ("float32", "float64") if layer.axes == 1 else ("float32",):
         emitted = codegen.emit(layer, input_shape=shape, algorithm=algorithm, dtype=dtype)
         certificate = check(emitted)
         sure = [row.error_probability for row in certificate.rows if row.error_probability is not None]
