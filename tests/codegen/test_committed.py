@@ -1,8 +1,8 @@
 """Committed derivations: fresh, found by statement only, and used without a solver.
 
 A statement counts as proved when its digest is in the committed file.  So digests are recomputed here in a process of
-its own, where Z3 must not turn up; a statement that was tampered with must not be found; and the whole file is proved
-anew once, byte for byte.
+its own, where Z3 must not turn up; a statement that was tampered with must not be found; and one file is proved anew,
+byte for byte.
 """
 
 import hashlib
@@ -81,9 +81,10 @@ def test_every_statement_is_found_without_a_solver() -> None:
     assert all(" True " in line for line in rest)
 
 
-def test_the_whole_file_is_what_is_proved_now() -> None:
-    result = run("-m", "codegen.prove", "--check", "lenet")
-    assert (result.returncode, result.stderr) == (0, "lenet: proved\n")
+def test_a_whole_file_is_what_is_proved_now() -> None:
+    """Byte for byte; the other files take longer, and CI runs ``python -m codegen.prove --check`` for all of them."""
+    result = run("-m", "codegen.prove", "--check", "groups1d")
+    assert (result.returncode, result.stderr) == (0, "groups1d: proved\n")
 
 
 def test_the_file_says_what_was_proved_and_how() -> None:

@@ -74,6 +74,11 @@ def execute_convolution() -> None:
         check(emit(Conv1d(2, 3, 3, stride=2, padding=1), input_shape=(3, 2, 8), algorithm=algorithm))
 
 
+def emit_padded() -> None:
+    """A plan that shifts an image and multiplies it by a number: built and printed, and not run."""
+    emit(Conv1d(1, 1, 3, padding=1), input_shape=(1, 1, 5), algorithm="direct")
+
+
 # --- the faults: in plans -----------------------------------------------------------------------------------------
 
 
@@ -307,7 +312,7 @@ FAULTS = (
     Fault(wrong_pool_divisor, "proof", prove_network),
     Fault(transposed_kernel, "proof", prove_convolution),
     Fault(backward_with_the_wrong_sign, "proof", prove_network),
-    Fault(margin_on_one_side, "rules", emit_small, "In0: cells .* are read and .* are stored; it needs a margin"),
+    Fault(margin_on_one_side, "rules", emit_padded, "leaves its box and needs a margin"),
     Fault(buffer_taken_over_too_early, "rules", emit_small, "Tz reads Z9 after R took its buffer over"),
     Fault(windows_taken_over_too_early, "rules", emit_small, "dT3 reads Col3 after dCol3 took its buffer over"),
     Fault(windows_too_close, "execution", execute_network, "the first stage that is wrong is stage Col0 "),

@@ -261,7 +261,7 @@ def test_what_an_index_can_be_is_bounded_through_quotients() -> None:
     assert (scope.low(var(0) // 3 * 2 + var(1)), scope.high(var(0) // 3 * 2 + var(1))) == (0, 3)
     assert (scope.low(1 - (var(0) - 1) // 2 * 3), scope.high(1 - (var(0) - 1) // 2 * 3)) == (-5, 4)
     for wrong in (var(0) * var(1), symbol("s") + 1):
-        with pytest.raises(PlanError, match="is not affine|is not a number"):
+        with pytest.raises(PlanError, match=r"is not affine|is not a number"):
             scope.low(wrong)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import prod
 
 from codegen.plan import Matrix, PlanError, Stage, extent, is_batch
-from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.text import Context, only_monomial
 from derive.indices import Atom, Var, index, var
 from derive.terms import Read
 
@@ -178,8 +178,8 @@ def _reshaped(ctx: Context, name: str, batch: int, split: int) -> str:
 
 def alias_of(ctx: Context, stage: Stage) -> str:
     """The array whose cells, in the same order, are those of an alias."""
-    (m,) = stage.body.monomials
-    (read,) = m.factors
+    m = only_monomial(stage)
+    read = m.factors[0] if len(m.factors) == 1 else None
     rank = stage.tensor.rank
     single = [axis for axis in range(rank) if extent(stage.tensor.box[axis]) == 1]
     kept = [axis for axis in range(rank) if axis not in single]

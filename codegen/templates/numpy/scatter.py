@@ -33,8 +33,6 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
 
     _check_variables(stage, read, scope, set(target(scope).axes))
-    if clips and factors:
-        raise PlanError(f"{stage.name}: a slice times a number is moved whole; it leaves its box and needs a margin")
     loops = sorted(scope.loops)
     covered = _covered_once(stage, at, scope)
     if plus is not None:
@@ -52,6 +50,8 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         return once_each
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
+    if clips and factors:
+        raise PlanError(f"{stage.name}: a slice times a number is moved whole; it leaves its box and needs a margin")
     add = statements(scope, loops, clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
     return [f"{ctx.arrays[stage.name]}.fill(0)", *add]
 
