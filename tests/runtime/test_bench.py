@@ -396,6 +396,8 @@ def test_a_row_says_what_was_found() -> None:
 @pytest.mark.parametrize(("load", "busy"), [(0.1, False), (3.0, True), (None, False)])
 def test_a_busy_machine_is_told(load: float | None, busy: bool) -> None:
     told = bench_text.notes([], Bench(ROOF, "", 1, 1, (), load=load))
+    assert not any("splits the batch" in note for note in told)
+    assert any("splits the batch" in note for note in bench_text.notes([], Bench(ROOF, "", 1, 2, (), load=load)))
     assert any(note.startswith("The load average was 3.0") for note in told) == busy
 
 
