@@ -15,7 +15,7 @@ from functools import lru_cache
 from codegen.cost import REFERENCE, Cost, Machine, cost
 from codegen.growth import bounds, products
 from codegen.plan import BATCH, Plan
-from codegen.plans.claims import ALGORITHMS, RANKED, committed_kind, kind_of
+from codegen.plans.algorithms import ALGORITHMS, kind_of
 from codegen.rounding import FLOAT32, FLOAT64
 from derive.indices import index
 from derive.layers import Applied, Conv
@@ -93,7 +93,7 @@ def _plans(applied: Applied, itemsize: int) -> dict[str, dict[str, Plan]]:
     found: dict[str, dict[str, Plan]] = {}
     for name, algorithm in ALGORITHMS.items():
         kind = kind_of(applied, name)
-        if kind is None or not committed_kind(kind):
+        if kind is None or not kind.committed:
             continue
         for result, plan in algorithm.plan(applied, itemsize=itemsize).items():
             if result != "bias_gradient" or result not in found:  # every algorithm sums it alike
@@ -104,7 +104,7 @@ def _plans(applied: Applied, itemsize: int) -> dict[str, dict[str, Plan]]:
 def _of(result: str, plans: Mapping[str, Plan], dtype: str, limit: float, machine: Machine) -> Choice:
     """The cheapest plan within the limit.  Errors are bounded until one is found, and for what is cheaper."""
     costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype]) for name, plan in plans.items()}
-    order = sorted(plans, key=lambda name: (round(costs[name].total, 6), RANKED.index(name)))
+    order = sorted(plans, key=lambda name: (round(costs[name].total, 6), list(ALGORITHMS).index(name)))
     chosen, seen = "", []
     for name in order:
         error, verdict = None, "costs more"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from codegen import committed
 from codegen.plan import Stage
 from codegen.proofs import meet, opened, worked_out
+from derive import tactics
 from derive.indices import Guard, Interval
 from derive.kernel import Theorem
 from derive.terms import Expr
@@ -39,6 +40,6 @@ class Claim:
 
     def prove(self) -> Theorem:
         """The theorem.  Raises Refused where the two sides do not meet."""
-        below = opened(self.lhs, self.facts, self.over, self.stages)
+        below = tactics.contract_simple(opened(self.lhs, self.facts, self.over, self.stages))
         above = worked_out(self.rhs, self.facts, self.over, self.definitions)
         return meet(below, above)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen.module import BATCHED, chosen, constants, context, printed, sums, template
+from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
@@ -107,7 +107,8 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
             lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
     return Function(
-        name, SIGNATURES[name], _doc(name, applied), ", ".join(f"{key}={key}" for key in checked),
+        name, SIGNATURES[name], f"{_doc(name, applied)}\n\n    {changes_of_layout(plan)}",
+        ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
         "".join(word.capitalize() for word in name.split("_")), batched, plan.block,

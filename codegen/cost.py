@@ -34,16 +34,18 @@ class Machine:
 
     gemm: float = 70.0
     copy: float = 0.22
-    call: float = 0.9
+    call: float = 1.8
     cache: int = 1 << 19
     threads: int = 1
 
 
 REFERENCE = Machine()
 # How many times longer a cell takes than in a contiguous copy: read across its rows, or every other cell of them.
-ACROSS, SKIPPING, UNCACHED = 5.0, 2.5, 1.8
-# The cells that a short run, and a side of a thin product, cost more.
-RUN, SIDE, DEPTH = 24.0, 3.0, 6.0
+ACROSS, SKIPPING, UNCACHED = 3.2, 2.5, 1.8
+# Passes of a slice that is added, and of one that is multiplied by a number and added.
+ADDED, SCALED = 3.0, 8.0
+# The cells that a short run costs more, copied and added, and the rows or columns that a thin product does.
+RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 5.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class _Model:
             "pointwise": self._pointwise,
             "reduce": self._reduced,
             "dot": self._contracted,
-            "windows": self._contracted,
+            "contract": self._contracted,
         }
         make = by_template.get(stage.template)
         return Cost() if make is None else make(stage)
@@ -163,23 +165,31 @@ class _Model:
         rank = stage.tensor.rank
         loops = [v for v in range(rank + len(m.binders)) if stage.names[v] in stage.loops]
         calls = prod(self._length(stage, v, m) for v in loops)
-        read = next(f for f in m.factors if isinstance(f, Read))
-        cells = prod(self._length(stage, v, m) for v in {v for e in read.at for v in e.variables})
-        adds = 2.0 if m.binders and any(v in loops for v in range(rank, rank + len(m.binders))) else 1.0
-        ns = self._ns(cells // max(1, calls)) * self._pace(stage, m, read)
-        return Cost(move=1e-6 * cells * ns * adds, call=1e-3 * self.machine.call * calls)
+        reads = [f for f in m.factors if isinstance(f, Read)]
+        moved = max(reads, key=lambda read: len({v for e in read.at for v in e.variables} - set(loops)))
+        written = {v for e in moved.at for v in e.variables} | set(loops)
+        cells = prod(self._length(stage, v, m) for v in written)
+        adds = any(v >= rank for v in loops)
+        passes = SCALED if len(reads) > 1 else ADDED if adds else 1.0
+        ns = self._ns(cells // max(1, calls)) * self._pace(stage, m, moved, RUN_ADDED if adds else RUN)
+        return Cost(move=1e-6 * cells * ns * passes, call=1e-3 * self.machine.call * calls)
 
-    def _pace(self, stage: Stage, m: Monomial, read: Read) -> float:
-        """How many times longer a cell takes than in one long copy."""
+    def _pace(self, stage: Stage, m: Monomial, read: Read, short: float) -> float:
+        """How many times longer a cell takes than in one long copy: by how far both sides go on cell by cell."""
         last = stage.tensor.rank - 1
-        own = read.at[-1]
-        if last not in own.variables and not (m.guards and own.variables):
+        inner, written = _driver(m, last)
+        parts = read.at[-1].linear_in(inner)
+        if inner not in read.at[-1].variables or parts is None:
             return ACROSS
-        level = last if last in own.variables else max(own.variables)
-        parts = own.linear_in(level)
-        step = 1 if parts is None or parts[0].constant is None else parts[0].constant
-        skipping = SKIPPING if step > 1 or (m.guards and _step_written(m, last) > 1) else 1.0
-        return skipping * (1 + RUN / max(1, self._length(stage, level, m)))
+        if written > 1 or (parts[0].constant or 1) > 1:
+            return SKIPPING * (1 + short / max(1, self._length(stage, inner, m)))
+        run = self._length(stage, inner, m)
+        if last and read.tensor.rank > 1 and extent(read.tensor.box[-1]) in (None, run):
+            next_, _ = _driver(m, last - 1)
+            slope = read.at[-2].linear_in(next_)
+            if next_ in read.at[-2].variables and slope is not None and slope[0].constant == 1:
+                run *= self._length(stage, next_, m)  # rows that follow each other are one run
+        return 1 + short / max(1, run)
 
     def _pointwise(self, stage: Stage) -> Cost:
         passes = max(1, sum(len(m.factors) for m in stage.body.monomials) - 1)
@@ -200,14 +210,16 @@ class _Model:
         return prod(self._length(stage, v, m) for v in range(stage.tensor.rank + len(m.binders)))
 
 
-def _step_written(m: Monomial, last: int) -> int:
-    """The distance of the cells written along the last axis, by the equation for it."""
+def _driver(m: Monomial, axis: int) -> tuple[int, int]:
+    """The variable that an axis is written along, by the equation for it if there is one, and its step."""
     for guard in m.guards:
         e = guard.indices()[0]
-        if last in e.variables:
-            slopes = [p[0].constant for v in e.variables if v > last and (p := e.linear_in(v)) is not None]
-            return max((abs(s) for s in slopes if s), default=1)
-    return 1
+        if axis in e.variables:
+            steps = [
+                (v, abs(p[0].constant or 1)) for v in e.variables if v != axis and (p := e.linear_in(v)) is not None
+            ]
+            return max(steps, default=(axis, 1))
+    return axis, 1
 
 
 __all__ = ["REFERENCE", "Cost", "Machine", "cost"]

@@ -100,7 +100,7 @@ def emit(
         backend: "numpy".
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: "float32" or "float64": for which of them buffers are sized.
-        algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.claims.ALGORITHMS``) for all
+        algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
             results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
             what ``codegen.choose`` predicts to be fastest.
         tolerance: the largest error that "auto" accepts, relative to the largest value a result can have; None:
@@ -157,10 +157,9 @@ def _convolution(
     layer: Conv, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], tolerance: float | None
 ) -> Emitted:
     from codegen.convolution_module import convolution_source
-    from codegen.plans.claims import ALGORITHMS as PLANNERS
+    from codegen.plans.algorithms import ALGORITHMS as PLANNERS
     from codegen.plans.claims import proof_digests
 
-    _check_groups(layer)
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance)
     plans: dict[str, Plan] = {}
@@ -185,15 +184,6 @@ def _told(algorithms: Mapping[str, str]) -> str:
     return names.pop() if len(names) == 1 else ", ".join(f"{result} {name}" for result, name in algorithms.items())
 
 
-def _check_groups(layer: Conv) -> None:
-    if layer.is_grouped and not layer.is_depthwise:
-        nearest = layer.in_channels if layer.in_channels == layer.out_channels else 1
-        raise EmitError(
-            f"layer={spec(layer)}: groups={layer.groups}: of grouped convolutions only depthwise ones are printed, "
-            f"with groups == in_channels == out_channels; the nearest legal value is {nearest}"
-        )
-
-
 def _algorithms(
     layer: Conv,
     applied: Applied,
@@ -203,8 +193,8 @@ def _algorithms(
     tolerance: float | None,
 ) -> dict[str, str]:
     """The algorithm for each result: the one asked for, or the one that is chosen."""
-    from codegen.plans.claims import ALGORITHMS as PLANNERS
-    from codegen.plans.claims import kind_of
+    from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.algorithms import kind_of
 
     results = ["forward", "input_gradient", *(f"{key}_gradient" for key in applied.parameters)]
     wanted = dict.fromkeys(results, asked) if isinstance(asked, str) else {**dict.fromkeys(results, "auto"), **asked}

@@ -185,15 +185,13 @@ class _Stage:
         factors = [self._factor(r, {*at, *summed}) for r in self._reads(m)]
         for values in product(*(range(self._of(v, m)) for v in summed)):
             place = {**at, **dict(zip(summed, values, strict=True))}
-            size = whole = scale
+            size, off = scale, 0.0  # the product of (size + error) less that of the sizes, without a difference
             for known, levels in factors:
-                if levels is None:
-                    size, whole = size * known.size, whole * (known.size + known.error)
-                else:
-                    cell = tuple(place[v] for v in levels)
-                    size, whole = size * known.sizes[cell], whole * (known.sizes[cell] + known.errors[cell])
+                cell = None if levels is None else tuple(place[v] for v in levels)
+                own, error = (known.size, known.error) if cell is None else (known.sizes[cell], known.errors[cell])
+                size, off = size * own, off * (own + error) + size * error
             if size:
-                yield size, whole - size, count
+                yield size, off, count
 
     def _factor(self, read: Read, known: set[int]) -> tuple[Growth, tuple[int, ...] | None]:
         """The bounds of a factor, and the variables that say which of them; None where only the largest is known."""

@@ -26,6 +26,7 @@ from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from derive.indices import symbol
 
+RESULT = "out"  # the name, in a text, of the block of a result that is being written
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
 
 
@@ -78,6 +79,16 @@ def context(plan: Plan, inputs: Mapping[str, str]) -> Context:
     return Context(plan, {**inputs, **plan.arrays})
 
 
+def changes_of_layout(plan: Plan) -> str:
+    """The copies of arrays from outside into another order of axes, by name, and that of a result."""
+    names = [s.name for s in plan.conversions]
+    if len(plan.outputs) == 1:
+        (output,) = (plan.by_name[name] for name in plan.outputs.values())
+        turned = None in output.dims and (output.name not in plan.placed or output.template == "scatter")
+        names += ["the result"] if turned else []
+    return f"Changes of layout: {', '.join(names) or 'none'}."
+
+
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:
     """The stages of these names and phases, in the order of the plan."""
     wanted = set(phases)
@@ -109,7 +120,7 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     functions = [
         _prologue(ctx, chosen(plan, every, ["prologue"])),
         Function("_forward", "w, v, params, X", "One block of images, up to the logits.",
-                 printed(ctx, chosen(plan, ahead, BATCHED))),
+                 _overflowing(printed(ctx, chosen(plan, ahead, BATCHED)))),
         Function("_loss", "w, v, T", "The loss of one block, added to that of the blocks before.",
                  printed(ctx, chosen(plan, to_loss - ahead, BATCHED))),
         Function("_backward", "w, v, params", "The gradients of one block, added to those of the blocks before.",
@@ -122,12 +133,17 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     made = buffers(ctx, plan)
     by_name = {t.name: t for t in plan.inputs}
     return template("network").render(
-        title=title, provenance=provenance, block=plan.block, functions=functions,
+        title=title, provenance=provenance, block=plan.block, functions=functions, layout=changes_of_layout(plan),
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1],
         logits=forward, loss=loss, block_buffers=made["v"], buffers=made["w"], constants=constants(ctx),
         sums=sums(plan), gradients=dict(zip(plan.parameters, gradients, strict=True)),
     )  # fmt: skip
+
+
+def _overflowing(lines: Iterable[str]) -> tuple[str, ...]:
+    """The same where exp may overflow in silence: a sigmoid recip(1 + exp(-z)) is then the 0 that it should be."""
+    return 'with np.errstate(over="ignore"):', *(f"    {line}" for line in lines)
 
 
 def _prologue(ctx: Context, stages: list[Stage]) -> Function:

@@ -7,7 +7,7 @@ and never the meaning:
 
 - ``template``: which template prints it; ``loops``: the variables that become Python loops, the others are vectors;
 - ``margin``: zeros stored around its box, written once when the buffer is made;
-- ``into``: the stage whose buffer it takes over, element by element;
+- ``into``: the stage whose buffer it takes over, element by element, once nothing reads that stage any more;
 - an output whose first axis is the batch lies where the result of a call lies: no copy brings it there.
 
 A ``Matrix`` lays several stages side by side in one buffer, along rows or columns, so that ``[W|u] [Col; 1]`` is one
@@ -27,8 +27,11 @@ from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
 Template = Literal[
-    "strided", "scatter", "matmul", "dot", "windows", "pointwise", "reduce", "constant", "share", "view", "alias"
-]
+    "strided", "windows", "scatter", "overlaps", "matmul", "contract", "dot", "pointwise", "reduce",
+    "constant", "share", "view", "alias",
+]  # fmt: skip
+SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
+MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
 
@@ -84,8 +87,8 @@ class Stage:
 
     @property
     def accumulates(self) -> bool:
-        """Whether it is a scatter that meets cells more than once; its margin takes up what lies outside the box."""
-        if self.template != "scatter":
+        """Whether it meets cells more than once and adds; its margin takes up what lies outside the box."""
+        if self.template not in SCATTERED:
             return False
         rank = self.tensor.rank
         bound = [b for m in self.body.monomials for k, b in enumerate(m.binders) if self.names[rank + k] in self.loops]
@@ -178,6 +181,12 @@ class Plan:
         return found
 
     @cached_property
+    def conversions(self) -> tuple[Stage, ...]:
+        """The changes of layout: copies of an array from outside in another order of its axes."""
+        given = {t.name for t in self.inputs}
+        return tuple(s for s in self.stages if (read := _copied(s)) and read.tensor.name in given and _turns(s, read))
+
+    @cached_property
     def numbers(self) -> frozenset[str]:
         """The stages that depend on no input: constant matrices, and what is made of them alone."""
         found: set[str] = set()
@@ -222,6 +231,10 @@ class Plan:
             return
         if other.dims != s.dims or other.margin != s.margin:
             raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: {other.dims} is not {s.dims}")
+        if other.template in MADE_ONCE:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}, part of which is written only once")
+        if s.template in SCATTERED and s.has_margin:
+            raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: it would write into its margin")
         plain = tuple(var(axis) for axis in range(s.tensor.rank))
         if any(read.tensor.name == s.into and read.at != plain for read in reads_of(s.body)):
             raise PlanError(f"{s.name} reads {s.into} at another element than the one it writes")
@@ -243,6 +256,18 @@ def extent(bounds: Interval) -> int | None:
 def is_batch(bounds: Interval) -> bool:
     """Whether an axis is the batch."""
     return bounds[1] - bounds[0] == BATCH
+
+
+def _copied(s: Stage) -> Read | None:
+    """The one read of a stage that only copies it."""
+    factors = [f for m in s.body.monomials for f in m.factors]
+    return factors[0] if s.template != "alias" and len(factors) == 1 and isinstance(factors[0], Read) else None
+
+
+def _turns(s: Stage, read: Read) -> bool:
+    """Whether the axes of what is read are in another order in the stage."""
+    levels = [level for e in read.at for level in sorted(e.variables) if level < s.tensor.rank]
+    return levels != sorted(levels)
 
 
 def reads_of(e: Expr) -> Iterator[Read]:

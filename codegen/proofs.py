@@ -1,8 +1,8 @@
 """That a plan computes its layer: proofs, for all sizes, from stages unfolded and definitions worked out.
 
 Both sides are opened until only inputs are left, a stage from below and the definition (or the derivative of it) from
-above; that they meet is the theorem.  Sigmoids become tanh on both sides, sums are put in one order, guards that follow
-from others are dropped.  Nothing here is trusted: the kernel makes every step or refuses it.
+above; that they meet is the theorem.  Sigmoids become reciprocals on both sides, sums are put in one order, guards that
+follow from others are dropped.  Nothing here is trusted: the kernel makes every step or refuses it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from derive import kernel, tactics
 from derive.indices import Guard, Interval, var, variables
 from derive.kernel import Theorem
 from derive.matching import match
-from derive.rules import Cancel, Count, ExpSum, LogFactor, RecipFactor, Rule, SigmoidTanh
+from derive.rules import Cancel, Count, ExpSum, LogFactor, RecipFactor, Rule, Sigmoid
 from derive.terms import Apply, Expr, Read, Substitution, term
 
 
@@ -33,9 +33,9 @@ def worked_out(e: Expr, facts: Iterable[Guard], over: Sequence[Interval], names:
 
 
 def normal(theorem: Theorem) -> Theorem:
-    """Sigmoids as tanh, numbers for sums of nothing, no idle guards."""
+    """Sigmoids as recip(1 + exp(-z)), numbers for sums of nothing, no idle guards."""
     while (found := tactics.find(theorem.rhs, _is_sigmoid)) is not None:
-        theorem = kernel.rewrite(theorem, found[0], SigmoidTanh(found[1]))
+        theorem = kernel.rewrite(theorem, found[0], Sigmoid(found[1]))
     return tactics.tidy(_counted(tactics.tidy(theorem)))
 
 

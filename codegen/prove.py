@@ -34,8 +34,8 @@ PLANS: Mapping[str, tuple[str, Callable[[], Mapping[str, Theorem]]]] = {
     "lenet": ("The network plan, for every network of LeNet's architecture", prove_lenet),
     **{f"conv{n}d": (f"The plans of a convolution over {n} axes", partial(claims.prove, n)) for n in (1, 2, 3)},
     **{
-        f"depthwise{n}d": (
-            f"The plans of a depthwise convolution over {n} axes",
+        f"groups{n}d": (
+            f"The plans of a grouped convolution over {n} axes",
             partial(claims.prove, n, groups=True),
         )
         for n in (1, 2, 3)

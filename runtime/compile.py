@@ -76,7 +76,6 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         BackendError: the backend does not work here.
         ArrayError: the dtype is neither float32 nor float64.
         ValueError: ``threads`` is less than 1.
-        codegen.EmitError: no plan covers the layer, as for groups that are more than one and fewer than channels.
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS

@@ -1,10 +1,10 @@
 """What the plans of a single convolution claim: each of their results is what the layer says, for all sizes.
 
-The plans are those that are printed, built by the same functions with a symbol for every size: batch, channels, and on
-each axis input, kernel, stride, padding, dilation and output of its own.
+The plans are those that are printed, built by the same functions with a symbol for every size: batch, channels, groups,
+and on each axis input, kernel, stride, padding, dilation and output of its own.
 
-    forward           Z[n,j,b] = Y[b,n,j]                        for the output Y of the layer
-    input gradient    dIn[c,h,b] = d(Sum G Y) / dX[b,c,h]        for a free cotangent G of the shape of Y
+    forward           Z[b,n,j] = Y[b,n,j]                        for the output Y of the layer
+    input gradient    dX[b,c,h] = d(Sum G Y) / dX[b,c,h]         for a free cotangent G of the shape of Y
     weight gradient   dW[n,c,a] = d(Sum G Y) / dW[n,c,a]
     bias gradient     du[n] = d(Sum G Y) / du[n]
 
@@ -13,141 +13,23 @@ A stage may have the batch innermost where the layer has it outermost; then the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Protocol
 
 from codegen.architecture import instance
 from codegen.claims import Claim
 from codegen.committed import committed
 from codegen.plan import Plan, is_batch, number
-from codegen.plans import toeplitz, winograd
+from codegen.plans import nested, winograd
+from codegen.plans.algorithms import ALGORITHMS, Kind, kind_of, kinds
 from codegen.plans.convolution import cotangent_of
-from codegen.plans.depthwise import depthwise
-from codegen.plans.direct import direct
-from codegen.plans.gemm import gemm, is_pointwise
-from codegen.plans.im2col import im2col, phases
+from codegen.plans.phased_claims import PhasedClaim
 from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
-from derive.indices import Index, variables
+from derive.indices import Index, index, variables
 from derive.kernel import Theorem
-from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
-from derive.terms import Expr, Tensor, instantiate, tensor, term
-
-Limits = tuple[tuple[str, int], ...]
-
-
-class Planner(Protocol):
-    """What an algorithm is: from a convolution, for elements of so many bytes, a plan for each result."""
-
-    def __call__(self, applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
-        """See the class."""
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """A planner, the side of its tiles of outputs (1: none), and which convolutions it is for."""
-
-    plan: Planner
-    tile: int = 1
-    toom_cook: bool = False
-    depthwise: bool = False
-
-
-ALGORITHMS: dict[str, Algorithm] = {
-    "direct": Algorithm(direct),
-    "gemm": Algorithm(gemm),
-    "im2col": Algorithm(im2col),
-    "phases": Algorithm(phases),
-    "toeplitz2": Algorithm(toeplitz.planner(2), 2),
-    "winograd2": Algorithm(winograd.planner(2), 2, toom_cook=True),
-    "winograd4": Algorithm(winograd.planner(4), 4, toom_cook=True),
-    "depthwise": Algorithm(depthwise, depthwise=True),
-}
-# Where costs are equal, the plainer algorithm first.
-RANKED = ("direct", "gemm", "im2col", "depthwise", "phases", "toeplitz2", "winograd2", "winograd4")
-KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
-POINTWISE = (("kernel_size", 1), ("padding", 0))
-WINOGRAD = (("winograd2", 3), ("winograd2", 5), ("winograd4", 3))
-
-
-def with_kernel(side: int) -> Limits:
-    """The limits of Toom-Cook: a kernel of this side, stride and dilation 1."""
-    return (("kernel_size", side), ("stride", 1), ("dilation", 1))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of plan with theorems of its own: algorithm, spatial axes, with or without bias, and what is no symbol.
-
-    ``limits`` are arguments of the layer that have numbers: kernels of one cell without padding, for which gemm has
-    another plan, or the kernel that a scheme of Toom-Cook is made for.
-    """
-
-    algorithm: str
-    axes: int
-    bias: bool = True
-    limits: Limits = ()
-
-    @property
-    def applied(self) -> Applied:
-        """The layer with a symbol for every other size, on an input of such sizes."""
-        kind = KINDS[self.axes]
-        layer, shape = symbolic(kind, like=kind(2, 2, 1, groups=2) if self.algorithm == "depthwise" else None)
-        layer = replace(layer, bias=self.bias, **dict(self.limits))
-        return layer.on(tensor("X", *shape), "Y")
-
-    @property
-    def plans(self) -> dict[str, Plan]:
-        """The plans of that layer."""
-        return ALGORITHMS[self.algorithm].plan(self.applied)
-
-    @property
-    def file(self) -> str:
-        """The committed file that holds its theorems."""
-        return f"{'depthwise' if self.algorithm == 'depthwise' else 'conv'}{self.axes}d"
-
-    def key(self, result: str) -> str:
-        """What the theorem about one result is called in the committed file."""
-        kernel = f", kernel {dict(self.limits)['kernel_size']}" if self.limits else ""
-        limits = ("" if self.bias else ", without bias") + (", pointwise" if self.limits == POINTWISE else kernel)
-        return f"{self.algorithm} {result}{limits}"
-
-
-def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
-    """Every kind of plan whose theorems are committed, of convolutions without groups or of depthwise ones."""
-    if groups:
-        yield from (Kind("depthwise", axes, bias) for bias in (True, False))
-        return
-    for bias in (True, False):
-        yield from (Kind(name, axes, bias) for name, a in ALGORITHMS.items() if not (a.toom_cook or a.depthwise))
-        yield Kind("gemm", axes, bias, POINTWISE)
-        if axes < 3:
-            yield from (Kind(name, axes, bias, with_kernel(side)) for name, side in WINOGRAD)
-
-
-def kind_of(applied: Applied, algorithm: str) -> Kind | None:
-    """The kind of plan that an algorithm has for a convolution; None where it has none for it."""
-    axes, bias = len(applied.windows), "bias" in applied.parameters
-    layer = applied.layer
-    if isinstance(layer, Conv) and layer.is_grouped and not (layer.is_depthwise and ALGORITHMS[algorithm].depthwise):
-        return None
-    if ALGORITHMS[algorithm].depthwise:
-        return Kind(algorithm, axes, bias) if isinstance(layer, Conv) and layer.is_depthwise else None
-    if ALGORITHMS[algorithm].toom_cook:
-        sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
-        ((side, *steps), *others) = sides
-        if axes == 3 or others or steps != [1, 1] or side is None or side < 2:
-            return None
-        return Kind(algorithm, axes, bias, with_kernel(side))
-    return Kind(algorithm, axes, bias, POINTWISE if algorithm == "gemm" and is_pointwise(applied) else ())
-
-
-def committed_kind(kind: Kind) -> bool:
-    """Whether theorems about this kind of plan are committed."""
-    sides = [side for name, side in WINOGRAD if name == kind.algorithm]
-    return not ALGORITHMS[kind.algorithm].toom_cook or any(kind.limits == with_kernel(side) for side in sides)
+from derive.layers import Applied, Conv
+from derive.terms import Expr, Tensor, instantiate, term
 
 
 def claims(kind: Kind) -> dict[str, Claim]:
@@ -202,7 +84,14 @@ def _sizes(general: Applied, applied: Applied) -> dict[str, int]:
     sizes = [(mine, number(other)) for (_, mine), (_, other) in pairs]
     for w, v in zip(general.windows, applied.windows, strict=True):
         sizes += [(w.stride, number(v.stride)), (w.dilation, number(v.dilation)), (w.before, number(v.before))]
+    sizes += [(mine, number(other)) for mine, other in zip(_groups(general), _groups(applied), strict=True)]
     return {mine.text: value for mine, value in sizes if mine.constant is None}
+
+
+def _groups(applied: Applied) -> tuple[Index, ...]:
+    """How many groups there are and how many outputs each has, for a grouped convolution."""
+    layer = applied.layer
+    return (index(layer.groups), layer.group_sizes()[1]) if isinstance(layer, Conv) and layer.is_grouped else ()
 
 
 def claims_of(applied: Applied, plans: Mapping[str, Plan]) -> dict[str, Claim]:
@@ -221,14 +110,20 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     rhs = term(rank, applied.y[there]) if target is None else _derivative(applied, target, there)
     title = f"{plan.algorithm} {len(applied.windows)}d {name}"
     sides = term(rank, stage.tensor[at]), rhs, applied.facts, stage.tensor.box, plan.stages, (applied.y.name,)
-    algorithm = ALGORITHMS.get(plan.algorithm, Algorithm(direct))
-    if algorithm.tile == 1:
-        return Claim(title, *sides)
-    outputs = tuple(applied.y.box[2:])
-    if not algorithm.toom_cook:
-        return TiledClaim(title, *sides, algorithm.tile, outputs)
-    schemes = winograd.Tiling.of(applied, algorithm.tile).schemes
-    return TiledClaim(title, *sides, algorithm.tile, outputs, schemes, turned=name == "input_gradient")
+    tile = ALGORITHMS[plan.algorithm].tile if plan.algorithm in ALGORITHMS else 1
+    outputs, kernel_axes = applied.y.box[2:], applied.parameters["weight"].box[2:]
+    backward = name == "input_gradient"
+    match plan.algorithm:
+        case "phases" if backward:
+            return PhasedClaim(title, *sides, applied.windows)
+        case _ if tile == 1:
+            return Claim(title, *sides)
+        case "nested":
+            return TiledClaim(title, *sides, tile, outputs, (nested.scheme(),), turned=backward, pieces=kernel_axes)
+        case "winograd2" | "winograd4":
+            schemes = winograd.Tiling.of(applied, tile).schemes
+            return TiledClaim(title, *sides, tile, outputs, schemes, turned=backward)
+    return TiledClaim(title, *sides, tile, outputs)
 
 
 def _derivative(applied: Applied, target: Tensor, at: tuple[Index, ...]) -> Expr:

@@ -81,7 +81,7 @@ def _forward(applied: Applied, w: Windows) -> Result:
     cells = _windows(w, (b, n), tuple(i), a)
     body = term(depth, weight[(n, index(0), *a)], col.tensor[cells], over=weight.box[2:])
     letters = f"b n {w.letters('j')} {w.letters('a')}"
-    summed = Stage(define("Z" if bias is None else "S", list(applied.y.box), body), "windows", letters)
+    summed = Stage(define("Z" if bias is None else "S", list(applied.y.box), body), "contract", letters)
     if bias is None:
         return Result((col, summed))
     body = term(depth, summed.tensor[at]) + term(depth, bias[n])
@@ -98,7 +98,7 @@ def _weight_gradient(applied: Applied, w: Windows) -> Result:
     cells = _windows(w, (b, n), tuple(i), tuple(a))
     body = term(depth, g[(b, n, *i)], col.tensor[cells], over=[g.box[0], *g.box[2:]])
     letters = f"n c {w.letters('a')} b {w.letters('j')}"
-    return Result((col, Stage(define("dW", list(weight.box), body), "windows", letters)))
+    return Result((col, Stage(define("dW", list(weight.box), body), "contract", letters)))
 
 
 def _input_gradient(applied: Applied, w: Windows) -> Result:
@@ -110,7 +110,7 @@ def _input_gradient(applied: Applied, w: Windows) -> Result:
     lead = [h[k] + w.windows[k].before - a[k] * w.windows[k].dilation for k in range(w.axes - 1)]
     body = term(depth, weight[(c, index(0), *a)], col.tensor[(b, c, a[-1], *lead, h[-1])], over=weight.box[2:])
     letters = f"b c {w.letters('h')} {w.letters('a')}"
-    return Result((col, Stage(define("dIn", list(applied.x.box), body), "windows", letters)))
+    return Result((col, Stage(define("dIn", list(applied.x.box), body), "contract", letters)))
 
 
 def _spread(applied: Applied, w: Windows) -> Stage:

@@ -1,7 +1,8 @@
-"""Stages that many plans share: tanh for a sigmoid, pooling as a sum of slabs, dense layers, the softmax loss.
+"""Stages that many plans share: sigmoids, pooling as a sum of slabs, dense layers, the softmax loss.
 
-sigmoid(z) = 1/2 + 1/2 tanh(z/2) turns three passes into one, when the product before it already gives z/2; and
-1/4 - 1/4 tanh(z/2)^2 is its derivative.  Both are laws in the plan's theorem.  A cotangent comes with a rational
+A sigmoid is recip(1 + exp(-z)), a law of the plan's theorem, and the product before it already gives -z: NumPy's exp
+takes half the time of its tanh.  Where a pool follows, what is stored is s = sigmoid(z) - 1/2, whose slope 1/4 - s^2 is
+formed where s lies, while sigmoid(z) - sigmoid(z)^2 would need a second buffer.  A cotangent comes with a rational
 ``scale`` that its consumer applies, so that constants meet in one multiplication.
 """
 
@@ -10,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from codegen.plan import BATCH, Stage
+from codegen.plan import BATCH, Matrix, Stage
 from derive.indices import Index, equal, index, variables
 from derive.terms import Apply, Expr, Maximum, Tensor, constant, define, term
 
-HALF = Fraction(1, 2)
+HALF, QUARTER, MINUS = Fraction(1, 2), Fraction(1, 4), Fraction(-1)
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,30 @@ def pointwise(name: str, like: Stage, body: Expr, into: str = "") -> Stage:
     return Stage(tensor, "pointwise", like.letters, margin=like.margin, into=into)
 
 
-def tanh_of(z: Stage, name: str) -> Stage:
-    """``tanh(Z)`` in the place of Z."""
-    at = variables(0, z.tensor.rank)
-    body = term(len(at), Apply("tanh", term(len(at), z.tensor[at])))
-    return pointwise(name, z, body, into=z.name)
+def sigmoid_of(negated: Stage, name: str, *, shift: Fraction = Fraction(0)) -> Stage:
+    """``shift + recip(1 + exp(-Z))`` in the place of -Z."""
+    at = variables(0, negated.tensor.rank)
+    power = term(len(at), Apply("exp", term(len(at), negated.tensor[at])))
+    body = constant(len(at), shift) + term(len(at), Apply("recip", constant(len(at), 1) + power))
+    return pointwise(name, negated, body, into=negated.name)
 
 
-def pooled(t: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Index, Index], ...]) -> tuple[Stage, ...]:
-    """``S = Sum_r t[r]`` and ``P = 1/2 + S / (2 tile^axes)``: the mean of the sigmoids whose tanh is t.
+def pooled(s: Stage, suffix: str, tile: int, axes: int, margin: tuple[tuple[Index, Index], ...]) -> tuple[Stage, ...]:
+    """``S = Sum_r s[r]`` and ``P = 1/2 + S / tile^axes``: the mean of sigmoids from s = sigmoid - 1/2.
 
-    A tile of one output has no axes r, and its mean needs no sum: ``P = 1/2 + t / 2``.
+    A tile of one output has no axes r, and its mean needs no sum: ``P = 1/2 + s``.
     """
     if tile == 1:
-        return (_mean(t, suffix, HALF, margin),)
-    box = t.tensor.box[axes:]
+        return (_mean(s, suffix, Fraction(1), margin),)
+    box = s.tensor.box[axes:]
     at = variables(0, len(box))
     rs = variables(len(box), axes)
     tile_axes = [(index(0), index(tile))] * axes
-    letters = t.letters.split()[axes : axes + len(box)] + [f"r{k}" for k in range(axes)]
+    letters = s.letters.split()[axes : axes + len(box)] + [f"r{k}" for k in range(axes)]
     loops = tuple(f"r{k}" for k in range(axes))
-    body = term(len(box), t.tensor[(*rs, *at)], over=tile_axes)
+    body = term(len(box), s.tensor[(*rs, *at)], over=tile_axes)
     slabs = Stage(define(f"S{suffix}", list(box), body), "strided", " ".join(letters), loops, margin)
-    return slabs, _mean(slabs, suffix, HALF / tile**axes, margin, into=slabs.name)
+    return slabs, _mean(slabs, suffix, Fraction(1, tile**axes), margin, into=slabs.name)
 
 
 def _mean(s: Stage, suffix: str, share: Fraction, margin: tuple[tuple[Index, Index], ...], into: str = "") -> Stage:
@@ -63,15 +65,15 @@ def _mean(s: Stage, suffix: str, share: Fraction, margin: tuple[tuple[Index, Ind
     return Stage(define(f"P{suffix}", list(s.tensor.box), body), "pointwise", s.letters, margin=margin, into=into)
 
 
-def sigmoid_backward(t: Stage, down: Cotangent, suffix: str, axes: int, share: Fraction) -> tuple[Stage, ...]:
-    """``dZ[r,..] = share (1/4) (1 - t[r,..]^2) G[..]``: from the cotangent of the pooled mean to that of z."""
+def sigmoid_backward(s: Stage, down: Cotangent, suffix: str, axes: int, share: Fraction) -> tuple[Stage, ...]:
+    """``dZ[r,..] = (1/4 - s[r,..]^2) share G[..]``: from the cotangent of the pooled mean to that of z."""
     g = down.stage
     at = variables(0, g.tensor.rank)
-    scaled = term(len(at), g.tensor[at], coefficient=share * down.scale / 4)
+    scaled = term(len(at), g.tensor[at], coefficient=share * down.scale)
     small = pointwise(f"D{suffix}", g, scaled, into=g.name)
-    full = variables(0, t.tensor.rank)
-    square = term(len(full), t.tensor[full], t.tensor[full])
-    slope = pointwise(f"Q{suffix}", t, constant(len(full), 1) - square, into=t.name)
+    full = variables(0, s.tensor.rank)
+    square = term(len(full), s.tensor[full], s.tensor[full])
+    slope = pointwise(f"Q{suffix}", s, constant(len(full), QUARTER) - square, into=s.name)
     both = term(len(full), slope.tensor[full], small.tensor[full[axes:]])
     return small, slope, pointwise(f"dZ{suffix}", slope, both, into=slope.name)
 
@@ -79,21 +81,35 @@ def sigmoid_backward(t: Stage, down: Cotangent, suffix: str, axes: int, share: F
 # --- dense layers -------------------------------------------------------------------------------------------------
 
 
-def dense(h: Stage, weight: Tensor, bias: Tensor, suffix: str) -> tuple[Stage, Stage]:
-    """``ZW[n,b] = Sum_k W[n,k] H[k,b]`` and ``Z = ZW + u``."""
+@dataclass(frozen=True)
+class Dense:
+    """A dense layer as one GEMM: the weights beside the bias, [Wq|uq] = q [W|u], times the input above ones, [H; 1]."""
+
+    kernel: tuple[Stage, Stage]
+    h: Stage
+    one: Stage
+    product: Stage
+
+
+def dense(h: Stage, weight: Tensor, bias: Tensor, suffix: str, *, scale: Fraction) -> Dense:
+    """``Z[n,b] = Sum_k Wq[n,k] H[k,b] + uq[n] One[b]``: ``scale`` times what the layer gives."""
     n, b, k = variables(0, 3)
-    product = term(2, weight[n, k], h.tensor[k, b], over=[h.tensor.box[0]])
-    zw = Stage(define(f"ZW{suffix}", [weight.box[0], h.tensor.box[1]], product), "matmul", "n b k")
-    return zw, pointwise(f"Z{suffix}", zw, term(2, zw.tensor[n, b]) + term(2, bias[n]), into=zw.name)
+    copied = define(f"Wq{suffix}", list(weight.box), term(2, weight[n, b], coefficient=scale))
+    short = define(f"uq{suffix}", list(bias.box), term(1, bias[n], coefficient=scale))
+    one = define(f"One{suffix}", [h.tensor.box[1]], constant(1, 1))
+    body = term(2, copied[n, k], h.tensor[k, b], over=[h.tensor.box[0]]) + term(2, short[n], one[b])
+    z = define(f"{'Z' if scale == 1 else 'Zm'}{suffix}", [weight.box[0], h.tensor.box[1]], body)
+    kernel = Stage(copied, "strided", "n k"), Stage(short, "strided", "n")
+    return Dense(kernel, h, Stage(one, "constant", "b"), Stage(z, "matmul", "n b k"))
 
 
-def dense_sigmoid(z: Stage, suffix: str) -> tuple[Stage, Stage]:
-    """``t = tanh(Z / 2)`` and ``A = 1/2 + 1/2 t``."""
-    at = variables(0, 2)
-    half = term(2, z.tensor[at], coefficient=HALF)
-    t = pointwise(f"t{suffix}", z, term(2, Apply("tanh", half)), into=z.name)
-    a = constant(2, HALF) + term(2, t.tensor[at], coefficient=HALF)
-    return t, pointwise(f"A{suffix}", t, a, into=t.name)
+def dense_matrices(layer: Dense, owner: Stage, suffix: str) -> tuple[Matrix, ...]:
+    """[Wq|uq], [H; One] and, for the gradients, [dW|du]; ``owner`` is the stage whose buffer H lies in."""
+    return (
+        Matrix(f"Kernel{suffix}", (layer.kernel[0].name, layer.kernel[1].name), (1, 1), "columns"),
+        Matrix(f"Input{suffix}", (owner.name, layer.one.name), (owner.tensor.rank - 1, 0), "rows"),
+        Matrix(f"dKernel{suffix}", (f"dW{suffix}", f"du{suffix}"), (1, 1), "columns"),
+    )
 
 
 def dense_sigmoid_backward(a: Stage, down: Cotangent, suffix: str) -> tuple[Stage, Stage]:
@@ -104,13 +120,14 @@ def dense_sigmoid_backward(a: Stage, down: Cotangent, suffix: str) -> tuple[Stag
     return slope, pointwise(f"dZ{suffix}", slope, both, into=slope.name)
 
 
-def dense_backward(dz: Stage, h: Stage, weight: Tensor, bias: Tensor, suffix: str) -> tuple[Stage, Stage]:
-    """``dW[n,k] = Sum_b dZ[n,b] H[k,b]`` and ``du[n] = Sum_b dZ[n,b]``."""
+def dense_backward(dz: Stage, layer: Dense, weight: Tensor, bias: Tensor, suffix: str) -> tuple[Stage, Stage]:
+    """``dW[n,k] = Sum_b dZ[n,b] H[k,b]`` and ``du[n] = Sum_b dZ[n,b] One[b]``: one GEMM."""
     n, k, b = variables(0, 3)
     over = [dz.tensor.box[1]]
-    dw = define(f"dW{suffix}", list(weight.box), term(2, dz.tensor[n, b], h.tensor[k, b], over=over))
-    du = define(f"du{suffix}", list(bias.box), term(1, dz.tensor[variables(0, 2)], over=over))
-    return Stage(dw, "matmul", "n k b"), Stage(du, "reduce", "n b")
+    dw = define(f"dW{suffix}", list(weight.box), term(2, dz.tensor[n, b], layer.h.tensor[k, b], over=over))
+    summed = term(1, dz.tensor[n, k], layer.one.tensor[(k,)], over=over)
+    du = define(f"du{suffix}", list(bias.box), summed)
+    return Stage(dw, "matmul", "n k b"), Stage(du, "matmul", "n b")
 
 
 def dense_input_gradient(dz: Stage, weight: Tensor, suffix: str) -> Stage:

@@ -9,10 +9,6 @@ The product of an image is formed where the result of the call lies, so nothing 
 and those straight from the input: where a window reaches beyond the image ``Col`` keeps the zeros it was made with.
 With many channels this is what is fastest unless fewer multiplications will do (``winograd``).  A kernel of one cell
 with stride 1 needs no windows: ``Col`` is another name for the input.
-
-``phases`` is the same for strides: windows that are a stride s apart read every s-th cell of the last axis, so the
-input is split by its last index modulo s first, ``Ph[.., r, q] = X[.., q s + r - p]``, and the windows are contiguous
-copies again (a polyphase decomposition).
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from codegen.plans import convolution as conv
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Index, Interval, equal, index, var, variables
 from derive.layers import Applied
-from derive.terms import Tensor, define, term
+from derive.terms import define, term
 
 # Rows of a product are as long as an image has positions, so one image at a time will do.
 FEW = 1
@@ -39,33 +35,15 @@ def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     (['Col', 'S', 'Z'], 1)
     """
     w = conv.single(applied)
-    return _plans("im2col", applied, w, (_columns(applied, w),), itemsize)
-
-
-def phases(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
-    """The same plans with the input split into the phases of the last axis' stride.
-
-    >>> from codegen.plan import BATCH
-    >>> from derive.layers import Conv1d
-    >>> from derive.terms import tensor
-    >>> plans = phases(Conv1d(3, 8, 5, stride=2).on(tensor("X", BATCH, 3, 99)))
-    >>> [stage.name for stage in plans["weight_gradient"].stages]
-    ['Ph', 'Col', 'dV', 'dW']
-    """
-    w = conv.single(applied)
-    split = _phases(applied, w)
-    return _plans("phases", applied, w, (split, _columns_of_phases(split.tensor, w)), itemsize)
-
-
-def _plans(algorithm: str, applied: Applied, w: Windows, columns: tuple[Stage, ...], itemsize: int) -> dict[str, Plan]:
+    col = _columns(applied, w)
     results = {
-        "forward": Result((*columns, *_product(applied, w, columns[-1]))),
+        "forward": Result((col, *product(applied, w, col))),
         "input_gradient": Result(_input_gradient(applied, w)),
-        "weight_gradient": Result((*columns, *_weight_gradient(applied, w, columns[-1]))),
+        "weight_gradient": Result((col, *weight_gradient(applied, w, col))),
     }
     if "bias" in applied.parameters:
         results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
-    return conv.planned(algorithm, applied, itemsize, results, few=FEW)
+    return conv.planned("im2col", applied, itemsize, results, few=FEW)
 
 
 def _windows_box(applied: Applied, w: Windows) -> list[Interval]:
@@ -74,7 +52,8 @@ def _windows_box(applied: Applied, w: Windows) -> list[Interval]:
     return [*applied.x.box[:2], *applied.parameters["weight"].box[2:], *positions]
 
 
-def _letters(w: Windows) -> str:
+def letters_of(w: Windows) -> str:
+    """The letters of ``Col``."""
     return f"b c {w.letters('a')} {w.letters('i')}"
 
 
@@ -84,7 +63,7 @@ def _columns(applied: Applied, w: Windows) -> Stage:
     (b, c), a, i = _split(variables(0, len(box)), w)
     col = define("Col", box, term(len(box), applied.x[(b, c, *_cells(w, a, i))]))
     template: Template = "alias" if is_input(applied) else "strided"
-    return Stage(col, template, _letters(w), loops=w.loops("a"))
+    return Stage(col, template, letters_of(w), loops=w.loops("a"))
 
 
 def is_input(applied: Applied) -> bool:
@@ -103,30 +82,7 @@ def _cells(w: Windows, a: tuple[Index, ...], i: tuple[Index, ...]) -> list[Index
     return [w.read(axis, i[axis], a[axis]) for axis in range(w.axes)]
 
 
-def _phases(applied: Applied, w: Windows) -> Stage:
-    """``Ph[b,c,h,r,q] = X[b,c,h, q s + r - p]`` for the last axis; the others stay."""
-    last = w.windows[-1]
-    slots = (last.padded - 1) // last.stride + 1
-    box: list[Interval] = [*applied.x.box[:-1], (index(0), last.stride), (index(0), slots)]
-    *at, r, q = variables(0, len(box))
-    body = term(len(box), applied.x[(*at, q * last.stride + r - last.before)])
-    letters = f"b c {' '.join(w.loops('h')[:-1])} r q"
-    return Stage(define("Ph", box, body), "strided", letters, loops=("r",))
-
-
-def _columns_of_phases(split: Tensor, w: Windows) -> Stage:
-    """``Col[b,c,a,i] = Ph[b,c, .., (a d) mod s, i + (a d) // s]``."""
-    last = w.windows[-1]
-    box: list[Interval] = [*split.box[:2]]
-    box += [(index(0), each.kernel) for each in w.windows] + [(index(0), tiles) for tiles in w.tiles]
-    (b, c), a, i = _split(variables(0, len(box)), w)
-    offset = a[-1] * last.dilation
-    turns = offset // last.stride
-    cells = [*_cells(w, a, i)[:-1], offset - turns * last.stride, i[-1] + turns]
-    return Stage(define("Col", box, term(len(box), split[(b, c, *cells)])), "strided", _letters(w), w.loops("a"))
-
-
-def _product(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, ...]:
+def product(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, ...]:
     """``S[b,n,i] = Sum_{c,a} W[n,c,a] Col[b,c,a,i]`` and ``Z = S + u``, in the place of S."""
     weight, bias = applied.parameters["weight"], applied.parameters.get("bias")
     depth = 2 + w.axes
@@ -149,7 +105,7 @@ def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
     (b, c), a, i = _split(variables(0, len(box)), w)
     n = var(len(box))
     body = term(len(box), weight[(n, c, *a)], g[(b, n, *i)], over=[weight.box[0]])
-    dcol = Stage(define("dCol", box, body), "matmul", f"{_letters(w)} n")
+    dcol = Stage(define("dCol", box, body), "matmul", f"{letters_of(w)} n")
     depth = 2 + w.axes
     at = variables(0, depth)
     ai = variables(depth, 2 * w.axes)
@@ -159,7 +115,7 @@ def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
     return dcol, Stage(define("dX", list(applied.x.box), body), "scatter", letters, loops=w.loops("a"))
 
 
-def _weight_gradient(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, Stage]:
+def weight_gradient(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, Stage]:
     """``dV[b,n,c,a] = Sum_i G[b,n,i] Col[b,c,a,i]`` and ``dW = Sum_b dV[b]``."""
     weight, g = applied.parameters["weight"], conv.cotangent_of(applied)
     box: list[Interval] = [g.box[0], *weight.box]

@@ -9,7 +9,7 @@ batch innermost, everything after it stays so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from codegen.plan import Matrix, Plan, PlanError, Stage
@@ -52,6 +52,12 @@ class Builder:
         self.forward.extend(stages)
         return stages[-1]
 
+    def owner(self, stage: Stage) -> Stage:
+        """The stage whose buffer this one lies in."""
+        while stage.into:
+            stage = next(s for s in self.forward if s.name == stage.into)
+        return stage
+
 
 class Group:
     """Some layers done at once, with what their backward pass needs."""
@@ -70,7 +76,7 @@ class ConvolutionGroup(Group):
     applied: Applied
     kernel: tuple[Stage, ...]
     columns: tuple[Stage, Stage]
-    t: Stage
+    s: Stage
     shape: Stage
 
     def gradients(self, down: Cotangent, *, first: bool) -> tuple[list[Stage], Cotangent | None]:
@@ -78,22 +84,30 @@ class ConvolutionGroup(Group):
         weight, bias = self.applied.parameters["weight"], self.applied.parameters.get("bias")
         w = self.w
         share = Fraction(1, w.tile**w.axes)
-        stages = list(ew.sigmoid_backward(self.t, down, w.suffix, len(w.slots), share))
+        stages = list(ew.sigmoid_backward(self.s, down, w.suffix, len(w.slots), share))
         dz = stages[-1]
         gradient = conv.kernel_gradient(dz, *self.columns, w, bias is not None)
         stages += [*gradient, *conv.untile(gradient, weight, bias, w)]
         if first:
             return stages, None
-        back = conv.input_gradient(self.kernel[0], dz, self.x, w)
-        # The kernel is stored halved for the tanh, so what comes back through it is half the cotangent.
-        return [*stages, *back], Cotangent(back[-1], Fraction(2))
+        back = self._in_place(conv.input_gradient(self.kernel[0], dz, self.x, w))
+        # The kernel is stored negated for the sigmoid, so what comes back through it is minus the cotangent.
+        return [*stages, *back], Cotangent(back[-1], ew.MINUS)
+
+    def _in_place(self, back: tuple[Stage, Stage]) -> tuple[Stage, Stage]:
+        """The cotangents in the buffers of what they are the cotangents of, which nothing reads any more."""
+        windows, image = back
+        # A margin has to stay zero for the next image, and windows reach into it.
+        margin = any(e != index(0) for pair in image.margin for e in pair)
+        into = "" if margin else self.x.name
+        return replace(windows, into=self.columns[0].name), replace(image, template="overlaps", into=into)
 
 
 @dataclass
 class DenseGroup(Group):
     """A dense layer, with or without a sigmoid."""
 
-    h: Stage
+    layer: ew.Dense
     applied: Applied
     a: Stage | None
     suffix: str
@@ -108,7 +122,7 @@ class DenseGroup(Group):
             dz = stages[-1]
         elif down.scale != 1:
             raise PlanError(f"dense layer {self.suffix}: its cotangent has the scale {down.scale}")
-        stages += ew.dense_backward(dz, self.h, weight, bias, self.suffix)
+        stages += ew.dense_backward(dz, self.layer, weight, bias, self.suffix)
         if first:
             return stages, None
         stages.append(ew.dense_input_gradient(dz, weight, self.suffix))
@@ -179,11 +193,7 @@ def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage
         return _convolution(made, steps, at, following, x, h)
     if isinstance(layer, Linear) and layer.bias and h is not None:
         _take_parameters(made, steps[at], at)
-        z = made.add(*ew.dense(h, *_weights(steps[at]), str(at)))
-        sigmoid = bool(following) and isinstance(following[0], Sigmoid)
-        a = made.add(*ew.dense_sigmoid(z, str(at))) if sigmoid else None
-        made.backward.append(DenseGroup(h, steps[at], a, str(at)))
-        return (2 if sigmoid else 1), a or z
+        return _dense(made, steps[at], at, h, sigmoid=bool(following) and isinstance(following[0], Sigmoid))
     if isinstance(layer, Flatten) and h is not None and h.tensor.rank > 2:
         made.backward.append(FlattenGroup(h, str(at)))
         return 1, made.add(ew.flattened(h, str(at)))
@@ -191,6 +201,17 @@ def _group(made: Builder, steps: Sequence[Applied], at: int, x: Tensor, h: Stage
         f"layer {at} is {layer}: the network plan knows convolution + sigmoid, with or without pooling, flatten, and "
         "dense layers with or without sigmoid, each with a bias, the first one a convolution"
     )
+
+
+def _dense(made: Builder, step: Applied, at: int, h: Stage, *, sigmoid: bool) -> tuple[int, Stage]:
+    weight, bias = _weights(step)
+    layer = ew.dense(h, weight, bias, str(at), scale=ew.MINUS if sigmoid else Fraction(1))
+    made.add(*layer.kernel, layer.one)
+    output = made.add(layer.product)
+    made.matrices += ew.dense_matrices(layer, made.owner(h), str(at))
+    a = made.add(ew.sigmoid_of(output, f"A{at}")) if sigmoid else None
+    made.backward.append(DenseGroup(layer, step, a, str(at)))
+    return (2 if sigmoid else 1), a or output
 
 
 def _convolution(
@@ -203,14 +224,14 @@ def _convolution(
     if h is None:
         h = made.add(conv.image(x, w, w.margin()))
     weight, bias = _weights(step)
-    kernel = conv.kernel(weight, bias, w, ew.HALF)
-    columns = conv.columns(h.tensor, w)
+    kernel = conv.kernel(weight, bias, w, ew.MINUS)
+    columns = conv.columns(h.tensor, w, at_once=True)
     made.add(*kernel, *columns)
     made.matrices += conv.matrices(w, bias=True)
-    zh = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zh{at}"))
-    t = made.add(ew.tanh_of(zh, f"t{at}"))
-    p = made.add(*ew.pooled(t, str(at), tile, w.axes, _next_margin(steps, at + used)))
-    made.backward.append(ConvolutionGroup(w, h.tensor, step, kernel, columns, t, p))
+    negated = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zm{at}"))
+    s = made.add(ew.sigmoid_of(negated, f"Sh{at}", shift=-ew.HALF))
+    p = made.add(*ew.pooled(s, str(at), tile, w.axes, _next_margin(steps, at + used)))
+    made.backward.append(ConvolutionGroup(w, h.tensor, step, kernel, columns, s, p))
     return used, p
 
 

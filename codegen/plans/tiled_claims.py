@@ -13,7 +13,7 @@ from codegen.claims import Claim
 from codegen.proofs import meet, opened, worked_out
 from derive import tactics
 from derive.folding import through_identity
-from derive.indices import Interval
+from derive.indices import Index, Interval
 from derive.kernel import Theorem, Where
 from derive.terms import Monomial, Read
 from derive.tiles import flipped, gathered, joined
@@ -25,13 +25,15 @@ class TiledClaim(Claim):
     """A claim about a plan on tiles of ``size`` outputs an axis, ``outputs`` the spatial axes of the layer's output.
 
     ``schemes`` are those of its axes, none for tiles without fewer multiplications.  With ``turned`` the plan runs
-    through the kernel from its end, as the input gradient of Toom-Cook does.
+    through the kernel from its end, as the input gradient of Toom-Cook does.  ``pieces`` are the spatial axes of a
+    kernel that is cut into pieces of that size.
     """
 
     size: int
     outputs: tuple[Interval, ...]
     schemes: tuple[ToomCook, ...] = ()
     turned: bool = False
+    pieces: tuple[Interval, ...] = ()
 
     def prove(self) -> Theorem:
         """The theorem.  Raises Refused where the two sides do not meet."""
@@ -45,28 +47,38 @@ class TiledClaim(Claim):
         if self.turned:
             axes = range(1, 1 + len(self.outputs))
             above = tactics.tidy(tactics.contract_all(above, prefer=list(axes)))
-            for variable in axes:
+            for variable in _backwards(below):
                 below = flipped(below, (0,), variable)
         return meet(below, above)
 
     def _joined(self, theorem: Theorem) -> Theorem:
         """Sums over tiles of the output and the cells in each as sums over the output."""
-        for _ in self.outputs:
+        for _ in (*self.outputs, *self.pieces):
             found = self._tiles(theorem)
             if found is None:
                 return theorem
-            where, pair, axis = found
-            theorem = joined(theorem, where, pair, self.outputs[axis][1])
+            where, pair, end = found
+            theorem = joined(theorem, where, pair, end)
         return theorem
 
-    def _tiles(self, theorem: Theorem) -> tuple[Where, tuple[int, int], int] | None:
-        """A monomial, the numbers of its variables for a tile and the cell in it, and the axis they are of."""
+    def _tiles(self, theorem: Theorem) -> tuple[Where, tuple[int, int], Index] | None:
+        """A monomial, the numbers of its variables for a tile and the cell in it, and the size of their axis."""
         for where, m, depth in tactics.scopes(theorem.rhs):
-            for axis, output in enumerate(self.outputs):
-                pair = _pair(m, depth, self.size, output)
+            for axis in (*self.outputs, *self.pieces):
+                pair = _pair(m, depth, self.size, axis)
                 if pair is not None:
-                    return where, pair, axis
+                    return where, pair, axis[1]
         return None
+
+
+def _backwards(theorem: Theorem) -> list[int]:
+    """The variables of the first monomial by which a factor is read from its end."""
+    _, m, depth = next(found for found in tactics.scopes(theorem.rhs) if found[0] == (0,))
+    indices = [e for f in m.factors if isinstance(f, Read) for e in f.at]
+    slopes = [
+        [p[0].constant for e in indices if (p := e.linear_in(depth + k)) is not None] for k in range(len(m.binders))
+    ]
+    return [k for k, found in enumerate(slopes) if -1 in found]
 
 
 def _pair(m: Monomial, depth: int, size: int, output: Interval) -> tuple[int, int] | None:

@@ -36,7 +36,9 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """How the stage is computed: its template, and the function it applies if there is one."""
+        """How the stage is computed: its template, or the function it applies if there is one."""
+        if "recip(1 + exp(" in self.stage.body.text:
+            return "sigmoid"
         functions = [f for f in ("exp", "log", "tanh", "recip") if f"{f}(" in self.stage.body.text]
         return functions[0] if functions else self.stage.template
 

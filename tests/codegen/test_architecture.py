@@ -199,7 +199,7 @@ def test_a_wrong_output_size_is_reported() -> None:
 def test_a_size_that_is_legal_but_not_the_plans_is_reported() -> None:
     found = {**forget(*LENET).sizes, "K": 11}
     said = instance(network(*LENET), theorem().plan, theorem().facts, found)
-    assert said == "the stage ZW11 is not that of the theorem at these sizes"
+    assert said == "the stage Wq11 is not that of the theorem at these sizes"
 
 
 def test_the_plan_refuses_what_it_has_no_form_for() -> None:

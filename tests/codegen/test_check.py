@@ -63,10 +63,10 @@ def changed(emitted: Emitted, old: str, new: str) -> Emitted:
 
 REFUTED = {
     "the first wrong stage is named, not the output": ("v.dIn3.fill(0)", "pass", "dIn3"),
-    "a buffer that was never written": ("self.In0 = np.zeros(", "self.In0 = np.empty(", "Zh0"),
+    "a buffer that was never written": ("self.In0 = np.zeros(", "self.In0 = np.empty(", "Zm0"),
     "images of a block mixed up": ("np.copyto(v.Tn, T.transpose(1, 0))", "np.copyto(v.Tn, T[::-1].T)", "Tn"),
-    "a floating-point constant": ("np.tanh(v.Zh3, out=v.t3)", "np.tanh(v.Zh3 * 1.0, out=v.t3)", "t3"),
-    "a stage that another one overwrites": ("np.multiply(v.t0, v.t0, out=v.Q0)", "np.copyto(v.Q0, v.t0)", "Q0"),
+    "a floating-point constant": ("np.exp(v.Zm3, out=v.Sh3)", "np.exp(v.Zm3 * 1.0, out=v.Sh3)", "Sh3"),
+    "a stage that another one overwrites": ("np.multiply(v.Sh0, v.Sh0, out=v.Q0)", "np.copyto(v.Q0, v.Sh0)", "Q0"),
 }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import codegen
 from codegen import committed
 from codegen.plan import BATCH, Plan
 from codegen.plans import claims
-from codegen.plans.claims import ALGORITHMS, Kind, claims_of
+from codegen.plans.algorithms import ALGORITHMS, Kind
+from codegen.plans.claims import claims_of
 from derive.indices import index
 from derive.layers import Applied, Conv1d, Conv2d
 from derive.obligations import Refused
@@ -55,7 +56,7 @@ def no_bias(applied: Applied) -> Applied:
 def test_a_plan_for_other_windows_is_not_provable(algorithm: str, mistake: object, result: str) -> None:
     applied = Kind(algorithm, 1).applied
     assert callable(mistake)
-    plans = ALGORITHMS[algorithm](mistake(applied))
+    plans = ALGORITHMS[algorithm].plan(mistake(applied))
     with pytest.raises(Refused):
         claims_of(applied, {result: plans[result]})[result].prove()
 
@@ -63,7 +64,7 @@ def test_a_plan_for_other_windows_is_not_provable(algorithm: str, mistake: objec
 @pytest.mark.parametrize("algorithm", ["gemm", "direct"])
 def test_a_plan_without_the_bias_is_not_provable(algorithm: str) -> None:
     applied = Kind(algorithm, 2).applied
-    plans = ALGORITHMS[algorithm](no_bias(applied))
+    plans = ALGORITHMS[algorithm].plan(no_bias(applied))
     with pytest.raises(Refused, match="has no counterpart"):
         claims_of(applied, plans)["forward"].prove()
 
@@ -72,7 +73,7 @@ def test_a_plan_that_leaves_out_a_kernel_cell_is_not_provable() -> None:
     applied = Kind("gemm", 1).applied
     shorter = replace(applied, windows=tuple(replace(w, kernel=w.kernel - 1) for w in applied.windows))
     with pytest.raises(Refused):
-        claims_of(applied, ALGORITHMS["gemm"](shorter))["forward"].prove()
+        claims_of(applied, ALGORITHMS["gemm"].plan(shorter))["forward"].prove()
 
 
 # --- theorems quoted ----------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def numeric(layer: Conv1d, *shape: int) -> Applied:
 )
 def test_the_theorems_of_a_plan_at_numbers_are_those_of_its_kind(layer: Conv1d, algorithm: str) -> None:
     applied = numeric(layer, layer.in_channels if isinstance(layer.in_channels, int) else 0, 17)
-    plans = ALGORITHMS[algorithm](applied)
+    plans = ALGORITHMS[algorithm].plan(applied)
     digests = claims.proof_digests(applied, algorithm, plans)
     assert list(digests) == list(plans)
     assert len(set(digests.values())) == len(plans)
@@ -126,7 +127,7 @@ def test_the_theorems_of_a_plan_at_numbers_are_those_of_its_kind(layer: Conv1d, 
 @pytest.mark.usefixtures("proved")
 def test_no_theorem_is_quoted_for_a_plan_that_is_not_its_instance() -> None:
     applied = numeric(Conv1d(2, 3, 4, stride=3, dilation=2), 2, 17)
-    plans = dict(ALGORITHMS["gemm"](applied))
+    plans = dict(ALGORITHMS["gemm"].plan(applied))
     plans["forward"] = wrong(plans["forward"])
     assert claims.proof_digests(applied, "gemm", plans) == {}
 
@@ -141,4 +142,4 @@ def wrong(plan: Plan) -> Plan:
 def test_no_theorem_is_quoted_where_none_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "committed", lambda name: None)
     applied = Conv2d(1, 1, 2).on(tensor("X", BATCH, index(1), index(3), index(3)), "Y")
-    assert claims.proof_digests(applied, "gemm", ALGORITHMS["gemm"](applied)) == {}
+    assert claims.proof_digests(applied, "gemm", ALGORITHMS["gemm"].plan(applied)) == {}

@@ -170,3 +170,20 @@ def test_networks_of_drawn_sizes(spec: Spec, batch: int, block: int, seed: int) 
         for name, gradient in gradients.items():
             mirror[name] -= 0.5 * gradient
             agree(params[name], mirror[name], f"{name} after step {step}")
+
+
+# --- numbers that are too large for exp ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoids_of_large_numbers_are_zero_and_one_in_silence(dtype: Any) -> None:
+    """exp(-z) is infinite for a z far below zero, where the sigmoid is 0; warnings are errors here."""
+    module = emitted_lenet()
+    x, labels, params = data(module, 3, 5, gain=1e5)
+    x, params = x.astype(dtype), {name: a.astype(dtype) for name, a in params.items()}
+    work = module.Workspace(3, dtype)
+    logits = module.forward(x, params, work)
+    hidden = work.blocks[0][2].A7
+    assert {0.0, 1.0} <= set(hidden.ravel().tolist())
+    assert np.isfinite(logits).all()
+    assert all(np.isfinite(g).all() for g in module.gradients(x, labels, params, work).values())

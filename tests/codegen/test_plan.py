@@ -56,6 +56,8 @@ def over(first: Stage, body: Expr, **more: object) -> Plan:
 
 
 UNKNOWN = tensor("Q", 6, BATCH)
+X1 = term(2, X[H, B])
+MARGIN = ((index(1), index(0)), (index(0), index(0)))
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("unknown read", lambda: plan(c(term(2, UNKNOWN[B, H]))), "C reads Q, which is no input"),
     ("other tensor of that name", lambda: plan(A, c(term(2, tensor("A", 6, BATCH)[B, H]))), "C reads A"),
@@ -78,6 +80,16 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ),
     ("another element", lambda: over(A, term(2, AT[B - 1, H])), "C reads A at another element than the one it writes"),
     (
+        "what is written once",
+        lambda: plan(stage("A", constant(2, 1), 6, BATCH, template="constant"), c(X1, into="A", template="pointwise")),
+        "C cannot take over the buffer of A, part of which is written only once",
+    ),
+    (
+        "a margin that is written",
+        lambda: plan(copied(margin=MARGIN), c(X1, into="A", template="scatter", margin=MARGIN)),
+        "C cannot take over the buffer of A: it would write into its margin",
+    ),
+    (
         "view with a margin",
         lambda: plan(copied(margin=((index(1), index(0)), (index(0), index(0)))), c(PLAIN, into="A", template="view")),
         "a margin lies between",
@@ -95,14 +107,37 @@ def test_a_plan_that_breaks_a_rule_is_refused(make: Callable[[], Plan], message:
 WIDE = term(2, AT[B + 1, H])
 TWICE = term(2, AT[B, H], AT[B, H])
 SUMMED = [(index(0), index(6))]
+PUT = term(2, AT[K, H], over=SUMMED, guards=[equal(B, K)])
 UNPRINTABLE: list[tuple[str, Callable[[], object], str]] = [
-    ("outside", lambda: lines(A, c(WIDE)), "A: cells 1..6 are read and 0..5 are stored; it needs a margin"),
-    ("outside, an input", lambda: lines(c(term(2, X[H, B - 1]))), "X: cells -1..4 are read"),
+    (
+        "outside, at a loop",
+        lambda: lines(A, c(WIDE, loops=("h",))),
+        "A: cells 1..6 are read and 0..5 are stored; it needs a margin",
+    ),
+    ("outside, an input", lambda: lines(c(term(2, X[H, B - 1]), loops=("h",))), "X: cells -1..4 are read"),
     ("batch elsewhere", lambda: lines(c(term(2, X[H + 1, B]))), "the batch is read at"),
     ("guard", lambda: lines(c(term(2, X[H, B], guards=[at_least(B, 2)]))), "cannot be printed as slices"),
     ("two slices", lambda: lines(A, c(TWICE)), "C: the template strided prints one read by slices"),
     ("sum over a vector", lambda: lines(A, c(term(2, AT[K, H], over=SUMMED))), "has to be a loop"),
     ("a diagonal", lambda: lines(c(term(1, tensor("S", 6, 6)[B, B]), 6), inputs=(tensor("S", 6, 6),)), "diagonal"),
+    (
+        "windows of two reads",
+        lambda: lines(A, c(TWICE, template="windows")),
+        "C: the template windows prints a copy of one read, without loops",
+    ),
+    ("windows of an input", lambda: lines(c(X1, template="windows")), "C: X is not made beside it"),
+    ("windows outside", lambda: lines(A, c(WIDE, template="windows")), "A: cells 1..6 are read and 0..5 are stored"),
+    ("windows backwards", lambda: lines(A, c(term(2, AT[5 - B, H]), template="windows")), "does not step forwards"),
+    (
+        "windows over the batch",
+        lambda: lines(A, c(term(2, AT[B, H + 1]), template="windows")),
+        "C: the batch is read at $1+1, not at its own variable",
+    ),
+    (
+        "overlaps with a coefficient",
+        lambda: lines(A, c(PUT.scaled(2), template="overlaps", loops=("k",))),
+        "C: the template overlaps adds up slices of one read as they are",
+    ),
     ("backwards", lambda: lines(A, c(term(2, AT[5 - B, H]))), "not a slice with a positive step"),
     ("two monomials", lambda: lines(A, c(PLAIN + constant(2, 1))), "prints one monomial"),
     (
@@ -163,17 +198,22 @@ def test_operands_side_by_side_are_one_product() -> None:
     assert lines(*sum_of_products("h b k m", same, same)) == ["np.matmul(w.P_m1, v.R_m2, out=v.C)"]
 
 
-def test_a_margin_makes_a_read_outside_the_box_printable() -> None:
+def test_a_read_outside_the_box_moves_what_is_there_or_a_margin() -> None:
     none = (index(0), index(0))
+    assert lines(A, c(WIDE))[-1] == "np.copyto(v.C[0:5], v.A[1:6])"
     assert lines(copied(margin=((index(0), index(1)), none)), c(WIDE))[-1] == "np.copyto(v.C, v.A[1:7])"
 
 
-def test_a_scatter_leaves_no_zeros_in_its_margin() -> None:
+def test_what_is_put_outside_the_box_is_left_out_or_lies_in_the_margin_of_a_sum() -> None:
     put = stage("S", term(2, X[H, K], over=SUMMED, guards=[equal(B, K + 1)]), 6, BATCH, template="scatter",
                 margin=((index(0), index(1)), (index(0), index(0))))  # fmt: skip
-    assert lines(put) == ["np.copyto(v.S[1:7], X.transpose(1, 0))"]
+    assert lines(put) == ["np.copyto(v.S[1:6], X[:, 0:5].transpose(1, 0))"]
+    summed = [(index(0), index(2)), (index(0), index(5))]
+    twice = term(2, X[H, var(3)], over=summed, guards=[equal(B, var(3) + K + 1)])
+    add = replace(put, tensor=define("S", [6, BATCH], twice), loops=("k",))
+    assert lines(add)[-1] == "    np.add(v.S[k + 1:k + 6], X[:, 0:5].transpose(1, 0), out=v.S[k + 1:k + 6])"
     with pytest.raises(PlanError, match=r"S: cells 1\.\.6 are read and 0\.\.5 are stored"):
-        lines(put, c(term(2, put.tensor[B + 1, H])))
+        lines(add, c(term(2, add.tensor[B + 1, H])))
 
 
 def test_a_slice_times_a_number_needs_loops_for_the_number() -> None:

@@ -36,13 +36,16 @@ SMALL = {
     "view": 0.0,
     "share": 1e-6,
     "strided": 1e-6,
-    "scatter": 1e-6,
+    "scatter": 0.0,
+    "windows": 0.0,
+    "overlaps": 1e-6,
     "pointwise": 1e-6,
     "reduce": 2e-6,
     "exp": 1e-6,
     "log": 1e-6,
     "tanh": 1e-6,
     "recip": 1e-6,
+    "sigmoid": 1e-5,  # less one half, where most of it is
     "matmul": 3e-3,  # sums of up to 400 products of both signs, which cancel
 }
 
@@ -107,14 +110,14 @@ def test_the_bound_is_not_far_above_the_errors(net: Stagewise) -> None:
         off = step.exact.error > 0
         if off.any():
             used[step.kind] = max(used[step.kind], float((step.distance[off] / step.exact.error[off]).max()))
-    assert min(used[kind] for kind in ("pointwise", "scatter", "strided", "recip")) > 0.3
+    assert min(used[kind] for kind in ("pointwise", "overlaps", "strided", "recip")) > 0.3
     assert used["matmul"] > 0.05
 
 
 def test_copies_and_maxima_are_exact(net: Stagewise) -> None:
     exact = {s.stage.name for s in ran(net, 3, 2, 1.0) if not s.exact.error.any()}
     assert exact >= {"In0", "Col0", "One0", "Col3", "One3", "F6", "Tn", "M", "dP6"}
-    assert not exact & {"Zh0", "t0", "S0", "P0", "Z7", "E", "Se", "Rs", "dL", "dW3", "dIn3"}
+    assert not exact & {"Zm0", "Sh0", "S0", "P0", "Zm7", "E", "Se", "Rs", "dL", "dW3", "dIn3"}
 
 
 def test_float64_lies_within_the_bound_of_float64(net: Stagewise) -> None:
@@ -128,14 +131,14 @@ def halved(array: str) -> Callable[[str], str]:
 
 
 WRONG: dict[str, tuple[str, Callable[[str], str]]] = {
-    "a constant a little off": ("P0", lambda text: text.replace("w.c_1_8", "np.float32(0.1251)")),
-    "a bias dropped": ("Z7", lambda text: text.replace('params["7.bias"]', '(0 * params["7.bias"])')),
-    "an operand in half precision": ("Zh3", halved("v.Windows3")),
-    "a kernel in half precision": ("ZW9", halved('params["9.weight"]')),
-    "a function six units off": ("t3", lambda text: text + "\nv.t3 *= np.float32(1 - 2.0**-20)"),
-    "a slab of the tile forgotten": ("S3", lambda text: text.replace("np.add(v.S3, v.t3[1, 1], out=v.S3)", "")),
-    "a sum over the batch not added up": ("dW9", lambda text: text.replace("np.add(w.dW9,", "np.add(0,")),
-    "a window cell forgotten": ("dIn3", lambda text: text.replace("e1 in range(6)", "e1 in range(5)")),
+    "a constant a little off": ("P0", lambda text: text.replace("w.c_1_4", "np.float32(0.2501)")),
+    "a bias dropped": ("uq7", lambda text: text.replace('params["7.bias"]', '(0 * params["7.bias"])')),
+    "an operand in half precision": ("Zm3", halved("v.Windows3")),
+    "a kernel in half precision": ("Zm9", halved("w.Kernel9")),
+    "a function a few units off": ("A7", lambda text: text + "\nv.A7 *= np.float32(1 - 2.0**-18)"),
+    "a slab of the tile forgotten": ("S3", lambda text: text.replace("np.add(v.S3, v.Sh3[1, 1], out=v.S3)", "")),
+    "a sum over the batch not added up": ("dW9 du9", lambda text: text.replace("np.add(w.dKernel9,", "np.add(0,")),
+    "a window cell forgotten": ("dIn3", lambda text: text.replace("v.dIn3_moves", "v.dIn3_moves[:-1]")),
     "a loss that is no mean": ("dL", lambda text: text.replace("w.share", "1")),
     "no target": ("Pd", lambda text: text.replace("v.Tn", "0 * v.Tn")),
 }  # fmt: skip
@@ -143,9 +146,11 @@ WRONG: dict[str, tuple[str, Callable[[str], str]]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_stage_leaves_its_bound_and_no_other_does(net: Stagewise, what: str) -> None:
-    name, edit = WRONG[what]
-    steps = ran(net.spoiled(name, edit), 5, 4, 1.0, block=2)
-    assert {s.stage.name for s in steps if not s.within} == {name}
+    """Two stages where one statement computes both."""
+    names, edit = WRONG[what]
+    first, *others = names.split()
+    steps = ran(net.spoiled(first, edit), 5, 4, 1.0, block=2)
+    assert {s.stage.name for s in steps if not s.within} == {first, *others}
 
 
 @pytest.mark.parametrize("function", ["exp", "log", "tanh"])
@@ -269,13 +274,13 @@ def test_the_bound_is_reached_up_to_a_small_factor() -> None:
     ("name", "terms", "depth", "functions"),
     [
         ("Col3", 1, 0, ()),
-        ("Zh0", 37, 37, ()),
-        ("Zh3", 217, 217, ()),
-        ("t3", 1, 0, ("tanh",)),
-        ("t7", 1, 0, ("tanh",)),
+        ("Zm0", 37, 37, ()),
+        ("Zm3", 217, 217, ()),
+        ("Sh3", 2, 1, ("exp", "recip")),
+        ("A7", 1, 0, ("exp", "recip")),
         ("S3", 4, 3, ()),
         ("P3", 2, 1, ()),
-        ("ZW7", 400, 400, ()),
+        ("Zm7", 401, 401, ()),
         ("M", 1, 0, ()),
         ("Se", 10, 9, ()),
         ("Pd", 2, 1, ()),

@@ -1,4 +1,4 @@
-"""Grouped convolutions against PyTorch: their definition and gradients by theorem, and emitted depthwise ones.
+"""Grouped convolutions against PyTorch: their definition and gradients by theorem, and emitted ones.
 
 PyTorch is asked in float64 on small integers, where sums of products are exact, so equality is asked for.
 """
@@ -81,12 +81,13 @@ def test_the_definition_and_the_gradients_of_a_grouped_convolution(
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @settings(max_examples=40)
 @given(data=st.data(), channels=st.integers(2, 4), batch=st.integers(0, 3), seed=st.integers(0, 2**32 - 1))
-def test_emitted_depthwise_convolutions(
+def test_emitted_grouped_convolutions(
     torch: ModuleType, axes: int, data: st.DataObject, channels: int, batch: int, seed: int
 ) -> None:
     sides, spatial = data.draw(settings_of(axes))
-    layer = KINDS[axes](channels, channels, groups=channels, **sides)
-    shape = (batch, channels, *spatial)
+    inputs, outputs = data.draw(st.just((1, 1)) | st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    layer = KINDS[axes](channels * inputs, channels * outputs, groups=channels, **sides)
+    shape = (batch, channels * inputs, *spatial)
     arrays = asked(torch, layer, shape, seed)
     module = codegen.load(codegen.emit(layer, input_shape=shape).source)
     assert np.array_equal(module.forward(arrays["X"], arrays["W"], arrays["u"]), arrays["Z"])

@@ -131,7 +131,6 @@ CONV = ("emit", "conv2d", "--in-channels", "6", "--out-channels", "16", "--kerne
         (("shape", "conv2d", "--input", "8,6,4,14", "--kernel-size", "5"), "the nearest legal value is 5"),
         ((*CONV, "8,6,4,14"), "no window fits on spatial axis 0"),
         ((*CONV, "8,6,14,14", "--groups", "4"), "in_channels=6 is not legal: groups=4 has to divide in_channels"),
-        ((*CONV, "8,6,14,14", "--groups", "2"), "of grouped convolutions only depthwise ones are printed"),
         (("derive", "conv1d", "--groups", "2"), "groups=2 has no reduction here"),
         ((*CONV, "8,3,14,14"), "the number of channels of the input is 3"),
         ((*CONV, "8,6,14,14", "--dtype", "float16"), "dtype='float16': layers are generated for float32 and float64"),

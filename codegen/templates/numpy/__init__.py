@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.numpy.constants import numbers
+from codegen.templates.numpy.contract import contract
 from codegen.templates.numpy.dot import dot
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter
 from codegen.templates.numpy.strided import strided
 from codegen.templates.numpy.text import Context
-from codegen.templates.numpy.windows import windows
+from codegen.templates.numpy.windows import overlaps, windows
 
 WITHOUT_TEXT = ("constant", "share", "view", "alias")
 
@@ -29,8 +30,8 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return dot(ctx, stage, accumulate=accumulate)
         case "reduce":
             return reduce(ctx, stage, accumulate=accumulate)
-        case "windows":
-            return windows(ctx, stage, accumulate=accumulate)
+        case "contract":
+            return contract(ctx, stage, accumulate=accumulate)
         case _ if stage.template in WITHOUT_TEXT:
             return []
         case _ if accumulate:
@@ -39,6 +40,10 @@ def print_stage(ctx: Context, stage: Stage) -> list[str]:
             return strided(ctx, stage)
         case "scatter":
             return scatter(ctx, stage)
+        case "windows":
+            return windows(ctx, stage)
+        case "overlaps":
+            return overlaps(ctx, stage)
         case "pointwise":
             return pointwise(ctx, stage)
         case _:
@@ -54,6 +59,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
             continue
         matrix = plan.part_of.get(stage.name)
         owner = ctx.arrays[stage.name].split(".")[0]
+        if owner not in lines:
+            continue  # it is written where the result is
         if matrix is None:
             lines[owner].append(_own_buffer(stage, plan, sparse=stage.name in ctx.sparse))
         else:
@@ -69,6 +76,8 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
         lines[owner].append(f"self.{attribute} = {text}")
     for name, target in ctx.products.items():
         lines["w"].append(f"self.{name}_part = np.empty_like({target.replace('w.', 'self.', 1)})")
+    for (name, what), views in ctx.kept.items():
+        lines[ctx.arrays[name].split(".")[0]].extend(f"self.{name}_{what} = {views}".splitlines())
     for name, dims in ctx.scratch.items():
         lines[ctx.arrays[name].split(".")[0]].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
     return lines
@@ -100,7 +109,9 @@ def _count(dims: tuple[int | None, ...]) -> str:
     factors = 1
     for d in dims:
         factors *= 1 if d is None else d
-    return f"{factors} * b" if None in dims else str(factors)
+    if None in dims:
+        return "b" if factors == 1 else f"{factors} * b"
+    return str(factors)
 
 
 def _sides(plan: Plan, name: str, split: int) -> tuple[str, str]:

@@ -140,12 +140,17 @@ def _axes(read: Read, count: int) -> int:
 
 
 def _matrix_text(ctx: Context, names: tuple[str, ...], batch: int, split: int) -> str:
-    """The array that holds these tensors as one matrix, or as one for each cell of ``batch`` outer axes."""
-    matrix = ctx.plan.part_of.get(names[0])
+    """The array that holds these tensors as one matrix, or as one for each cell of ``batch`` outer axes.
+
+    Several may lie in buffers that they took over.
+    """
     if len(names) > 1:
-        if matrix is None or matrix.parts != names:
+        owners = tuple(ctx.plan.owner(name) for name in names)
+        lies_in = ctx.plan.part_of.get(owners[0])
+        if lies_in is None or lies_in.parts != owners:
             raise PlanError(f"{names} are not the parts of one matrix of the plan, in that order")
-        return matrix_array(ctx, matrix)
+        return matrix_array(ctx, lies_in)
+    matrix = ctx.plan.part_of.get(names[0])
     stage = ctx.plan.by_name.get(names[0])
     if stage is None or stage.template == "alias" or names[0] in ctx.plan.placed:
         return _reshaped(ctx, names[0], batch, split)
@@ -183,7 +188,9 @@ def alias_of(ctx: Context, stage: Stage) -> str:
     if plain and isinstance(read, Read) and read.tensor.name in {t.name for t in ctx.plan.inputs}:
         places = [e.substitute(lambda atom: index(0) if atom in first else None) for e in read.at]
         sizes = [extent(b) for b in read.tensor.box]
-        if places == [var(axis) for axis in kept] and sizes == [extent(stage.tensor.box[axis]) for axis in kept]:
+        wanted = [(var(axis), extent(stage.tensor.box[axis])) for axis in kept]
+        cells = list(zip(places, sizes, strict=True))
+        if [c for c in cells if c[1] != 1] == wanted and all(c[0] == index(0) for c in cells if c[1] == 1):
             return ctx.arrays[read.tensor.name]
     raise PlanError(f"{stage.name}: {stage.body.text} is not an input with axes of one cell put in between")
 

@@ -11,7 +11,7 @@ from codegen.plan import PlanError, Stage, extent, number
 from codegen.templates.numpy.clipping import clips_of, statements
 from codegen.templates.numpy.scope import Scope, scope_of
 from codegen.templates.numpy.strided import Moved, added, left_zero, numbers, once, parts
-from codegen.templates.numpy.text import Context
+from codegen.templates.numpy.text import Context, only_monomial
 from codegen.templates.numpy.views import View, read_view, stored_view
 from derive.indices import Guard, Index, Zero, var
 from derive.terms import Monomial, Read
@@ -21,10 +21,7 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
     """The text of a stage that writes at affine indices, one equation ``h == ...`` for each axis written so."""
     m, plus = _terms(stage)
     scope = scope_of(stage, m.binders)
-    at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
-    for guard in m.guards:
-        axis, value = _solved(stage, guard, scope)
-        at[axis] = value
+    at = _written_at(stage, m, scope)
     read, factors = parts(stage, m, scope)
     clips = clips_of(ctx.plan, stage.tensor, at, scope, margins=stage.accumulates)
 
@@ -36,6 +33,8 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
 
     _check_variables(stage, read, scope, set(target(scope).axes))
+    if clips and factors:
+        raise PlanError(f"{stage.name}: a slice times a number is moved whole; it leaves its box and needs a margin")
     loops = sorted(scope.loops)
     covered = _covered_once(stage, at, scope)
     if plus is not None:
@@ -55,6 +54,27 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
         raise PlanError(f"{stage.name}: an accumulation has the coefficient 1, not {m.coefficient}")
     add = statements(scope, loops, clips, lambda here: added(ctx, stage, here, moved(here), target(here)))
     return [f"{ctx.arrays[stage.name]}.fill(0)", *add]
+
+
+def scattered(ctx: Context, stage: Stage) -> tuple[Monomial, Scope, View, Moved]:
+    """The one monomial of a stage, its scope, the slice that each turn of the loops writes, and what is moved there."""
+    m = only_monomial(stage)
+    scope = scope_of(stage, m.binders)
+    at = _written_at(stage, m, scope)
+    read, factors = parts(stage, m, scope)
+    target = stored_view(ctx.plan, ctx.arrays[stage.name], stage.tensor, at, scope, writes=True)
+    _check_variables(stage, read, scope, set(target.axes))
+    source = read_view(ctx.plan, ctx.arrays, read, scope).aligned(target.axes)
+    return m, scope, target, Moved(source, numbers(ctx, factors, scope))
+
+
+def _written_at(stage: Stage, m: Monomial, scope: Scope) -> list[Index]:
+    """Where each axis is written: at its own variable, or where an equation says."""
+    at: list[Index] = [var(axis) for axis in range(stage.tensor.rank)]
+    for guard in m.guards:
+        axis, value = _solved(stage, guard, scope)
+        at[axis] = value
+    return at
 
 
 def _terms(stage: Stage) -> tuple[Monomial, Read | None]:

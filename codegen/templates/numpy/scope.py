@@ -23,6 +23,7 @@ class Scope:
     def text(self, e: Index) -> str:
         """An index as Python text."""
         body = re.sub(r"\$(\d+)", lambda m: self.letters[int(m.group(1))], self.put(e).text)
+        body = re.sub(r"\(\(([\w*]+)\)//\((\w+)\)\)", r"(\1 // \2)", body)
         return re.sub(r"(?<=[\w)])([+-])", r" \1 ", body.removeprefix("+"))
 
     def put(self, e: Index) -> Index:

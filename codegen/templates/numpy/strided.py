@@ -10,6 +10,7 @@ buffer was made with, or is set to before a sum.  ``scatter`` (its own file) pri
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -19,9 +20,12 @@ from codegen.templates.numpy.clipping import clips_of, looped, statements
 from codegen.templates.numpy.scope import Scope, scope_of
 from codegen.templates.numpy.text import Context, only_monomial, times
 from codegen.templates.numpy.views import View, read_view, target_view
+from derive.indices import var
 from derive.terms import Monomial, Read
 
 UNROLLED = 4
+LONG = 90  # characters
+CHUNK, CONFLICT = 16, 512  # cells; 512 cells are 2 KB in float32
 
 
 def strided(ctx: Context, stage: Stage) -> list[str]:
@@ -47,9 +51,15 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
     if not bound:
         if clips:
             left_zero(ctx, stage)
+        elif not outer and not factors and (level := _conflicting(read, target(scope), scope)) is not None:
+            return _in_chunks(ctx, stage, m, moved(scope), target(scope).text, scope.letters[level])
         return statements(scope, outer, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {m.coefficient}")
+    if clips and factors:
+        raise PlanError(
+            f"{stage.name}: a slice times a number is moved whole; {read.text} leaves its box and needs a margin"
+        )
     if clips:
         each = statements(
             scope, [*outer, *bound], clips, lambda here: added(ctx, stage, here, moved(here), target(here))
@@ -70,6 +80,29 @@ def left_zero(ctx: Context, stage: Stage) -> None:
             f"{', '.join(users) or 'the result'}"
         )
     ctx.sparse.add(stage.name)
+
+
+def _conflicting(read: Read, target: View, scope: Scope) -> int | None:
+    """The innermost variable of what is written, where steps of it through the source would hit one set of a cache.
+
+    A cache finds a line by the low bits of its address, so that lines a large power of two apart push each other out.
+    """
+    level = target.axes[-1] if target.axes else -1
+    places = [axis for axis, e in enumerate(read.at) if e == var(level)]
+    if len(places) != 1:
+        return None
+    sizes = [extent(bounds) for bounds in read.tensor.box[places[0] + 1 :]]
+    stride = prod(size or 0 for size in sizes)
+    wide = (extent(scope.intervals[level]) or 0) > CHUNK
+    return level if wide and sizes and stride and stride % CONFLICT == 0 else None
+
+
+def _in_chunks(ctx: Context, stage: Stage, m: Monomial, moved: Moved, target: str, letter: str) -> list[str]:
+    """A copy in chunks of its innermost axis, few enough lines at a time to stay in a set of the cache."""
+    size = stage.dims[-1]
+    part = f"[..., {letter}:{letter} + {CHUNK}]"
+    copied = once(ctx, stage, m, Moved(f"{moved.source}{part}", ""), f"{target}{part}")
+    return [f"for {letter} in range(0, {size}, {CHUNK}):", *(f"    {line}" for line in copied)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +133,7 @@ def numbers(ctx: Context, reads: list[Read], scope: Scope) -> str:
 def once(ctx: Context, stage: Stage, m: Monomial, moved: Moved, target: str) -> list[str]:
     """One slice to its target."""
     if not moved.number:
-        return [times(ctx, moved.source, m.coefficient, target)]
+        return _named(target, moved.source, lambda text: times(ctx, moved.source, m.coefficient, text))
     if m.coefficient != 1:
         raise PlanError(f"{stage.name}: a slice times a number has the coefficient 1, not {m.coefficient}")
     return [f"np.multiply({moved.source}, {moved.number}, out={target})"]
@@ -109,12 +142,19 @@ def once(ctx: Context, stage: Stage, m: Monomial, moved: Moved, target: str) -> 
 def added(ctx: Context, stage: Stage, scope: Scope, moved: Moved, target: View) -> list[str]:
     """One slice added to its target."""
     if not moved.number:
-        return [f"np.add({target.text}, {moved.source}, out={target.text})"]
+        return _named(target.text, moved.source, lambda text: f"np.add({text}, {moved.source}, out={text})")
     part = ctx.part(stage, tuple(extent(scope.intervals[level]) for level in target.axes))
     return [
         f"np.multiply({moved.source}, {moved.number}, out={part})",
         f"np.add({target.text}, {part}, out={target.text})",
     ]
+
+
+def _named(target: str, source: str, statement: Callable[[str], str]) -> list[str]:
+    """A statement about a target, which gets a line and a name of its own where the statement would be long."""
+    if len(target) + len(source) <= LONG:
+        return [statement(target)]
+    return [f"part = {target}", statement("part")]
 
 
 def _accumulated(scope: Scope, bound: list[int], source: str, target: str) -> list[str]:

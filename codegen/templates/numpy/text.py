@@ -21,6 +21,7 @@ class Context:
     scratch: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)
     views: dict[str, tuple[str, str]] = field(default_factory=dict)
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def constant(self, value: Fraction) -> str:
         """The text for a rational number in the dtype of the workspace."""

@@ -79,7 +79,7 @@ def stored_view(
 def _token(name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping[int, Clip]) -> tuple[str, int | None]:
     vectors = scope.vectors(e)
     if not vectors:
-        _inside(name, e, stored, scope)
+        inside(name, e, stored, scope)
         return scope.text(e), None
     if len(vectors) > 1:
         raise PlanError(f"{name}: the index {e.text} has two vector variables; make one of them a loop")
@@ -96,7 +96,7 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping
         if e != var(level) or length is not None or stored is not None:
             raise PlanError(f"{name}: the batch is read at {e.text}, not at its own variable")
         return ":", level
-    _inside(name, e, stored, scope)
+    inside(name, e, stored, scope)
     start = parts[1] + step * number(lo)
     if start == index(0) and step == 1 and length == stored:
         return ":", level
@@ -118,10 +118,11 @@ def inside_box(t: Tensor, at: Sequence[Index], scope: Scope) -> None:
     for bounds, e in zip(t.box, at, strict=True):
         size = extent(bounds)
         if size is not None:
-            _inside(t.name, e - bounds[0], size, scope)
+            inside(t.name, e - bounds[0], size, scope)
 
 
-def _inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
+def inside(name: str, e: Index, stored: int | None, scope: Scope) -> None:
+    """Raises PlanError unless an index stays within that many stored cells."""
     if stored is None:
         raise PlanError(f"{name}: the batch is read at {e.text}")
     low, high = scope.low(e), scope.high(e)

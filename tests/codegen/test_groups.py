@@ -1,4 +1,4 @@
-"""Depthwise convolutions: their theorems, what is printed, faults that are caught, and what is refused.
+"""Grouped convolutions, depthwise ones above all: their theorems, their text, faults that are caught, refusals.
 
 That every result is what the definition says, at drawn sizes, is tested with the other algorithms in
 ``test_convolution_module``.
@@ -6,7 +6,7 @@ That every result is what the definition says, at drawn sizes, is tested with th
 
 import importlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,18 +20,22 @@ from codegen.check import check
 from codegen.convolution_module import convolution_source
 from codegen.execution import Refuted
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, depthwise
+from codegen.plans import claims, depthwise, direct
 from codegen.plans import convolution as conv
-from codegen.plans.claims import ALGORITHMS, Kind, claims_of
+from codegen.plans.algorithms import ALGORITHMS, Kind
+from codegen.plans.claims import claims_of
 from codegen.templates import numpy as templates
-from derive.indices import Index, at_least, index, var
-from derive.layers import Applied, Conv1d, Conv2d, Conv3d
+from codegen.templates.numpy import clipping
+from codegen.templates.numpy.views import Scope
+from derive.indices import Index, at_least, index, symbol, var
+from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d
 from derive.obligations import Refused
 from derive.terms import define, tensor, term
 
 Patch = pytest.MonkeyPatch
 LAYER = Conv2d(3, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=3)
 SHAPE = (3, 3, 6, 5)
+GROUPED = Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
 
 
 def numeric() -> Applied:
@@ -44,9 +48,10 @@ def numeric() -> Applied:
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_every_plan_is_proved_for_all_sizes(axes: int) -> None:
     theorems = claims.prove(axes, groups=True)
-    assert len(theorems) == 7
+    assert len(theorems) == 14
     for key, theorem in theorems.items():
-        assert {name for _, hi in theorem.binders for name in hi.symbols} >= {"C"}, key
+        channels = {"C"} if "depthwise" in key else {"g"}
+        assert {name for _, hi in theorem.binders for name in hi.symbols} >= channels, key
         assert theorem.lhs.tensors != theorem.rhs.tensors
     forward = theorems["depthwise forward"]
     at = "$0,$1,$2" + "".join(f",${k}" for k in range(3, 2 + axes))
@@ -74,15 +79,15 @@ def wrong_sign(applied: Applied) -> Applied:
 @pytest.mark.parametrize("mistake", [swapped, wrong_sign])
 @pytest.mark.parametrize("result", ["forward", "input_gradient", "weight_gradient"])
 def test_a_plan_for_other_windows_is_not_provable(mistake: Callable[[Applied], Applied], result: str) -> None:
-    applied = Kind("depthwise", 2).applied
-    plans = ALGORITHMS["depthwise"](mistake(applied))
+    applied = Kind("depthwise", 2, groups=True).applied
+    plans = ALGORITHMS["depthwise"].plan(mistake(applied))
     with pytest.raises(Refused):
         claims_of(applied, {result: plans[result]})[result].prove()
 
 
 def test_a_plan_that_reads_the_next_channel_is_not_provable() -> None:
-    applied = Kind("depthwise", 1).applied
-    plan = ALGORITHMS["depthwise"](applied)["forward"]
+    applied = Kind("depthwise", 1, groups=True).applied
+    plan = ALGORITHMS["depthwise"].plan(applied)["forward"]
     col, *rest = plan.stages
     ((read,),) = (m.factors for m in col.body.monomials)
     moved = read.tensor[(read.at[0], read.at[1] + 1, *read.at[2:])]
@@ -105,14 +110,16 @@ def _reading(stage: Stage, old: Stage, new: Stage) -> Any:
 
 
 def prove_all() -> None:
-    """The four theorems over two axes."""
-    for claim in claims.claims(Kind("depthwise", 2)).values():
-        claim.prove()
+    """The four theorems of each algorithm over two axes."""
+    for algorithm in ("depthwise", "direct"):
+        for claim in claims.claims(Kind(algorithm, 2, groups=True)).values():
+            claim.prove()
 
 
 def execute() -> None:
     """Exact execution at strides with remainders, an even kernel, and columns that no window reaches."""
     check(codegen.emit(LAYER, input_shape=SHAPE))
+    check(codegen.emit(GROUPED, input_shape=(3, 4, 7)))
 
 
 def kernel_not_turned(patch: Patch) -> None:
@@ -147,52 +154,69 @@ def spread_without_strides(patch: Patch) -> None:
 
 
 def clipped_one_short(patch: Patch) -> None:
-    """Copies end one column early."""
-    clipped = importlib.import_module("codegen.templates.numpy.clipped")
-    original = clipped._spans
+    """Copies that are cut off end one column early."""
+    original = clipping._extreme
 
-    def spans(sides: Sequence[Any], scope: Any) -> dict[int, tuple[int, int]] | None:
-        found = original(sides, scope)
-        if not found:
-            return found
-        level = max(found)
-        return {**found, level: (found[level][0], max(found[level][0], found[level][1] - 1))}
+    def extreme(name: str, *rest: Any) -> str:
+        text = original(name, *rest)
+        return f"{text} - 1" if text.startswith("min(") else text
 
-    patch.setattr(clipped, "_spans", spans)
+    patch.setattr(clipping, "_extreme", extreme)
 
 
 def last_shift_missing(patch: Patch) -> None:
     """The copy for the last kernel column is left out."""
-    original = templates.clipped
-    patch.setattr(templates, "clipped", lambda *a: original(*a)[:-1])
+    original = templates.strided
+    patch.setattr(templates, "strided", lambda *a: original(*a)[:-1])
 
 
 def buffer_not_zeroed(patch: Patch) -> None:
     """The buffer that copies are cut off in is made without zeros: right wherever fresh memory is zero."""
     original = templates._own_buffer
-    patch.setattr(templates, "_own_buffer", lambda *a: original(*a).replace("np.zeros(", "np.empty("))
+    patch.setattr(templates, "_own_buffer", lambda *a, **k: original(*a, **k).replace("np.zeros(", "np.empty("))
 
 
 def window_forwards(patch: Patch) -> None:
     """Cells in a window always go forwards: wrong in the input gradient only."""
-    windows = importlib.import_module("codegen.templates.numpy.windows")
-    original = windows._run
-    patch.setattr(windows, "_run", lambda first, step, count: original(first, abs(step), count))
+    contract = importlib.import_module("codegen.templates.numpy.contract")
+    original = contract._run
+    patch.setattr(contract, "_run", lambda first, step, count: original(first, abs(step), count))
 
 
 def rows_merged_always(patch: Patch) -> None:
     """Rows are taken to follow each other whatever the stride: right at stride 1."""
-    windows = importlib.import_module("codegen.templates.numpy.windows")
-    patch.setattr(windows, "_rows_follow", lambda ctx, stage, reads, scope: stage.name != "dW")
+    contract = importlib.import_module("codegen.templates.numpy.contract")
+    patch.setattr(contract, "_rows_follow", lambda ctx, stage, reads, scope: stage.name != "dW")
+
+
+def group_rounded_up(patch: Patch) -> None:
+    """The printed group of the last output of each group is that of the next: wrong only where text divides."""
+    views = importlib.import_module("codegen.templates.numpy.views")
+    original = views.Scope.text
+
+    def text(self: Any, e: Index) -> str:
+        return original(self, e).replace("(n // 3)", "((n + 1) // 3 % 2)")
+
+    patch.setattr(views.Scope, "text", text)
 
 
 def last_block_only(patch: Patch) -> None:
     """The gradient of the weight is that of the last block: right for a batch that fits into one."""
-    original = templates.windows
-    patch.setattr(templates, "windows", lambda ctx, stage, **_: original(ctx, stage, accumulate=False))
+    original = templates.contract
+    patch.setattr(templates, "contract", lambda ctx, stage, **_: original(ctx, stage, accumulate=False))
 
 
-@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides])
+def groups_of_inputs(patch: Patch) -> None:
+    """Output n is taken to be in group n // (C/g) instead of n // (O/g): right where a group has as many outputs."""
+    patch.setattr(direct, "_channel", lambda applied, n, c: n // applied.layer.group_sizes()[0] * _inputs(applied) + c)
+
+
+def _inputs(applied: Applied) -> Index:
+    assert isinstance(applied.layer, Conv)
+    return applied.layer.group_sizes()[0]
+
+
+@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides, groups_of_inputs])
 def test_a_fault_in_a_plan_is_refused_by_the_proof(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     plant(monkeypatch)
     with pytest.raises(Refused):
@@ -205,6 +229,7 @@ TEXT_FAULTS = [
     (buffer_not_zeroed, "NoneType|stage Col"),
     (window_forwards, "input_gradient.* is stage dIn "),
     (rows_merged_always, "forward.*(stage S|ValueError)"),
+    (group_rounded_up, "forward.* is stage S "),
     (last_block_only, "weight_gradient.* is stage dW "),
 ]
 
@@ -226,6 +251,20 @@ def test_without_a_fault_the_same_checks_pass() -> None:
 # --- text ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_group_is_a_quotient_in_the_text() -> None:
+    text = codegen.emit(GROUPED, input_shape=(1, 4, 7)).source
+    assert "np.multiply(v.In[c + 2*(n // 3), a0:a0 + 7:2], weight[n, c, a0], out=v.S_part)" in text
+
+
+def test_what_an_index_can_be_is_bounded_through_quotients() -> None:
+    scope = Scope(("n", "c"), ((index(0), index(6)), (index(0), index(2))), frozenset({0, 1}))
+    assert (scope.low(var(0) // 3 * 2 + var(1)), scope.high(var(0) // 3 * 2 + var(1))) == (0, 3)
+    assert (scope.low(1 - (var(0) - 1) // 2 * 3), scope.high(1 - (var(0) - 1) // 2 * 3)) == (-5, 4)
+    for wrong in (var(0) * var(1), symbol("s") + 1):
+        with pytest.raises(PlanError, match="is not affine|is not a number"):
+            scope.low(wrong)
+
+
 @settings(max_examples=30)
 @given(
     k=st.integers(1, 5), s=st.integers(1, 3), d=st.integers(1, 3), p=st.integers(0, 4), more=st.integers(0, 4),
@@ -240,10 +279,19 @@ def test_exact_execution_at_drawn_edges(k: int, s: int, d: int, p: int, more: in
 
 def test_positions_are_one_long_axis_where_rows_follow_each_other() -> None:
     text = codegen.emit(Conv2d(4, 4, 3, padding=1, groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "self.S.reshape(b, 4, 30)" in text
+    assert "out=S.reshape(len(S), 4, 30)" in text
     assert "(self.Col.reshape(b, 4, 3, 42), (13,), axis=(3,))[:, :, :, 0:30, 0:13:6]" in text
     strided = codegen.emit(Conv2d(4, 4, 3, stride=(2, 1), groups=4), input_shape=(1, 4, 5, 6)).source
-    assert "S_flat" not in strided
+    assert "out=S)" in strided
+    assert "S.reshape" not in strided[: strided.index("class InputGradient")]
+
+
+def test_outputs_lie_in_the_result_with_what_they_take_over() -> None:
+    plan = ALGORITHMS["depthwise"].plan(numeric())["forward"]
+    assert plan.placed == {"S", "Z"}
+    assert plan.arrays["Z"] == plan.arrays["S"] == "S"
+    assert codegen.emit(Conv2d(2, 3, 3), input_shape=(1, 2, 5, 5), algorithm="gemm").plan.placed == set()
+    assert check(codegen.emit(LAYER, input_shape=SHAPE, dtype="float64")).rows
 
 
 def test_a_shift_that_leaves_nothing_is_not_printed() -> None:
@@ -271,31 +319,30 @@ def test_float32_rounds_as_little_as_its_bound_says() -> None:
 @pytest.mark.parametrize("layer", [Conv2d(4, 4, 3), Conv2d(4, 4, 3, groups=2), Conv2d(4, 8, 3, groups=4)], ids=str)
 def test_other_convolutions_have_no_such_plan(layer: Conv2d) -> None:
     with pytest.raises(PlanError, match="depthwise is for groups == in_channels == out_channels"):
-        ALGORITHMS["depthwise"](layer.on(tensor("X", BATCH, 4, 9, 9)))
+        ALGORITHMS["depthwise"].plan(layer.on(tensor("X", BATCH, 4, 9, 9)))
 
 
 def changed(name: str, **changes: Any) -> Plan:
     """The forward plan with one of its stages changed."""
-    plan = ALGORITHMS["depthwise"](numeric())["forward"]
+    plan = ALGORITHMS["depthwise"].plan(numeric())["forward"]
     return replace(plan, stages=tuple(replace(s, **changes) if s.name == name else s for s in plan.stages))
 
 
 def columns(body: Callable[[Any, tuple[Index, ...]], Any]) -> Plan:
-    """A plan of one stage with the template clipped."""
+    """A plan of one stage that is copied by slices."""
     x = tensor("X", BATCH, *SHAPE[1:])
     at = (var(0), var(1), var(2), var(3))
-    stage = Stage(define("Z", list(numeric().y.box), body(x, at)), "clipped", "b n i j")
+    stage = Stage(define("Z", list(numeric().y.box), body(x, at)), "strided", "b n i j")
     return Plan("depthwise", (x,), (stage,), {"forward": "Z"})
 
 
 REFUSED = [
     (lambda: changed("Col", margin=()), "Col: cells -1..5 are read and 0..5 stored; it needs a margin"),
     (lambda: changed("S", loops=("a0",)), "without loops"),
-    (lambda: columns(lambda x, at: term(4, x[at], x[at])), "copies one read"),
-    (lambda: columns(lambda x, at: term(4, x[at], coefficient=2)), "copies one read"),
+    (lambda: columns(lambda x, at: term(4, x[at], x[at])), "prints one read by slices"),
     (lambda: columns(lambda x, at: term(4, x[(at[0], at[1], at[2], -at[3])])), "is not a slice with a positive step"),
-    (lambda: columns(lambda x, at: term(4, x[(at[0], at[1], at[2], at[2])])), "each in one axis"),
-    (lambda: columns(lambda x, at: term(4, x[at], guards=[at_least(at[2], 1)])), "is not an equation"),
+    (lambda: columns(lambda x, at: term(4, x[(at[0], at[1], at[2], at[2])])), "is no slice; make it a loop"),
+    (lambda: columns(lambda x, at: term(4, x[at], guards=[at_least(at[2], 1)])), "cannot be printed as slices"),
 ]
 
 

@@ -1,0 +1,168 @@
+"""The algorithms for a convolution by itself: what each is called, how it plans, and which convolutions it is for.
+
+    direct      shift, multiply by one number of the kernel, add; any groups
+    gemm        windows laid out (im2col), batch innermost, one product for a block of images
+    im2col      one product an image, formed in the result; phases: the same, the input split by the stride
+    toeplitz2   tiles of two outputs an axis, batch innermost
+    winograd2, winograd4   Toom-Cook on tiles of two and four outputs an axis, on one and two axes
+    nested      long kernels on one axis in pieces of three cells, each by Toom-Cook
+    depthwise   one kernel a channel, by one contraction
+
+A *kind* of plan has theorems of its own: they hold for all sizes but for its *limits*, the arguments of the layer that
+have to be numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from codegen.plan import Plan
+from codegen.plans import toeplitz, winograd
+from codegen.plans.depthwise import depthwise
+from codegen.plans.direct import direct
+from codegen.plans.gemm import gemm, is_pointwise
+from codegen.plans.im2col import im2col
+from codegen.plans.nested import nested
+from codegen.plans.phases import phases
+from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
+from derive.terms import tensor
+
+Limits = tuple[tuple[str, int], ...]
+KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+POINTWISE: Limits = (("kernel_size", 1), ("padding", 0))
+NO_DILATION: Limits = (("dilation", 1),)
+UNIT_STEPS: Limits = (("stride", 1), ("dilation", 1))
+SIDES = {"winograd2": (3, 5), "winograd4": (3,)}  # kernels for which theorems are committed
+
+
+class Planner(Protocol):
+    """From a convolution, for elements of so many bytes, a plan for each result."""
+
+    def __call__(self, applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
+        """See the class."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A planner, the side of its tiles of outputs (1: none), and the limits within which it plans a convolution.
+
+    ``limits`` gives None for a convolution without groups that the algorithm has no plan for; ``groups`` says whether
+    it has one for a convolution with groups.
+    """
+
+    plan: Planner
+    tile: int = 1
+    limits: Callable[[Applied], Limits | None] = lambda _: ()
+    groups: Callable[[Conv], bool] = lambda _: False
+
+
+def _pointwise(applied: Applied) -> Limits:
+    return POINTWISE if is_pointwise(applied) else ()
+
+
+def _one_side(applied: Applied) -> Limits | None:
+    """Kernels with one side on all axes, of which there are at most two, and unit steps."""
+    sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
+    ((side, *steps), *others) = sides
+    if len(applied.windows) > 2 or others or steps != [1, 1] or side is None or side < 2:
+        return None
+    return with_kernel(side)
+
+
+def _undilated(applied: Applied) -> Limits | None:
+    """At most two axes, where the proof takes seconds."""
+    few = len(applied.windows) <= 2
+    return NO_DILATION if few and all(w.dilation.constant == 1 for w in applied.windows) else None
+
+
+def _one_axis(applied: Applied) -> Limits | None:
+    steps = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
+    return UNIT_STEPS if steps == [(1, 1)] else None
+
+
+def with_kernel(side: int) -> Limits:
+    """The limits of Toom-Cook: a kernel of this side, stride and dilation 1."""
+    return (("kernel_size", side), *UNIT_STEPS)
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "direct": Algorithm(direct, groups=lambda _: True),
+    "gemm": Algorithm(gemm, limits=_pointwise),
+    "im2col": Algorithm(im2col),
+    "phases": Algorithm(phases, limits=_undilated),
+    "toeplitz2": Algorithm(toeplitz.planner(2), 2),
+    "winograd2": Algorithm(winograd.planner(2), 2, _one_side),
+    "winograd4": Algorithm(winograd.planner(4), 4, _one_side),
+    "nested": Algorithm(nested, 3, _one_axis),
+    "depthwise": Algorithm(depthwise, limits=lambda _: None, groups=lambda layer: layer.is_depthwise),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plan: algorithm, number of spatial axes, with or without bias, limits, with groups or without."""
+
+    algorithm: str
+    axes: int
+    bias: bool = True
+    limits: Limits = ()
+    groups: bool = False
+
+    @property
+    def applied(self) -> Applied:
+        """The layer with a symbol for every size that is not limited, on an input of such sizes."""
+        kind = KINDS[self.axes]
+        like = kind(4, 4, 1, groups=4 if self.algorithm == "depthwise" else 2) if self.groups else None
+        layer, shape = symbolic(kind, like=like)
+        return replace(layer, bias=self.bias, **dict(self.limits)).on(tensor("X", *shape), "Y")
+
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """The plans of that layer."""
+        return ALGORITHMS[self.algorithm].plan(self.applied)
+
+    @property
+    def file(self) -> str:
+        """The committed file that holds its theorems."""
+        return f"{'groups' if self.groups else 'conv'}{self.axes}d"
+
+    @property
+    def committed(self) -> bool:
+        """Whether theorems about it are committed."""
+        sides = SIDES.get(self.algorithm)
+        return sides is None or any(self.limits == with_kernel(side) for side in sides)
+
+    def key(self, result: str) -> str:
+        """What the theorem about one result is called in the committed file."""
+        side = dict(self.limits).get("kernel_size")
+        limited = ", pointwise" if self.limits == POINTWISE else "" if side is None else f", kernel {side}"
+        return f"{self.algorithm} {result}{'' if self.bias else ', without bias'}{limited}"
+
+
+def kind_of(applied: Applied, algorithm: str) -> Kind | None:
+    """The kind of plan that an algorithm has for a convolution; None where it has none."""
+    own, layer = ALGORITHMS[algorithm], applied.layer
+    axes, bias = len(applied.windows), "bias" in applied.parameters
+    if isinstance(layer, Conv) and layer.is_grouped:
+        return Kind(algorithm, axes, bias, groups=True) if own.groups(layer) else None
+    limits = own.limits(applied)
+    return None if limits is None else Kind(algorithm, axes, bias, limits)
+
+
+def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
+    """Every kind whose theorems are committed, for a number of axes, of convolutions without groups or with."""
+    for bias in (True, False):
+        if groups:
+            yield Kind("depthwise", axes, bias, groups=True)
+            yield Kind("direct", axes, bias, groups=True)
+            continue
+        for name in ("direct", "gemm", "im2col", "toeplitz2"):
+            yield Kind(name, axes, bias)
+        yield Kind("gemm", axes, bias, POINTWISE)
+        if axes == 1:
+            yield Kind("nested", axes, bias, UNIT_STEPS)
+        if axes < 3:
+            yield Kind("phases", axes, bias, NO_DILATION)
+            yield from (Kind(name, axes, bias, with_kernel(side)) for name, sides in SIDES.items() for side in sides)
