@@ -24,7 +24,7 @@ import numpy as np
 
 from codegen import convolution_data, network_data
 from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
-from codegen.convolution_data import Plans
+from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
 from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape
 from codegen.field import Element, P, array, drawn, keyed
@@ -55,9 +55,9 @@ OTHER_BATCHES = (
 )
 
 NETWORK_TRIALS = (
-    Trial(3, 2, ("gradients", "sgd_step")),
+    Trial(3, 2, ("loss_and_gradients", "sgd_step")),
     Trial(2, 1, ("loss", "forward")),
-    Trial(1, None, ("forward",)),
+    Trial(1, None, ("gradients",)),
 )
 INTEGERS = (3, 2)  # the batch and the block of the runs in small integers
 ROUNDED, DRAWN = 3, 100  # runs of a result that is rounded, and the largest integer in them
@@ -174,8 +174,12 @@ def check_convolution(
 
 
 def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
-    """Every result twice on one workspace with uneven blocks, without a workspace, and all gradients at once."""
-    alone = [trial for name in plans for trial in (Trial(3, 2, (name, name)), Trial(1, None, (name,)))]
+    """Every result twice on one workspace with uneven blocks, without a workspace, and all gradients at once.
+
+    A result with a batch is the second time put in a given array.
+    """
+    into = {name: name + INTO if name in BATCHED_RESULTS else name for name in plans}
+    alone = [trial for name in plans for trial in (Trial(3, 2, (name, into[name])), Trial(1, None, (name,)))]
     return (*alone, Trial(2, 1, ("backward",)), Trial(1, None, ("backward",)))
 
 

@@ -27,6 +27,8 @@ from derive.terms import Tensor
 
 Plans = Mapping[str, Plan]
 BATCHED = {"X": "input", "G": "grad_output"}
+BATCHED_RESULTS = ("forward", "input_gradient")
+INTO = " into out"  # after a function's name: it is given the array for its result
 RESULTS = {"input_gradient": "input", "weight_gradient": "weight", "bias_gradient": "bias"}
 DIGITS = {"float32": 24, "float64": 53}
 PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64}
@@ -50,6 +52,7 @@ class ConvolutionData(Data):
         """A result, with its batch first; of ``backward`` all that there are."""
         if function == "backward":
             return {name: e for part in RESULTS if part in self.plans for name, e in self.expected(part).items()}
+        function = function.removesuffix(INTO)
         plan = self.plans[function]
         found = stage_values(plan, plan.outputs[function], self.values[function])
         turned = plan.by_name[plan.outputs[function]].dims[-1] is None
@@ -58,6 +61,8 @@ class ConvolutionData(Data):
     def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
         """See ``Data``."""
         a = self.arrays
+        if function.endswith(INTO):
+            return self._into(module, function.removesuffix(INTO), work)
         match function:
             case "forward":
                 return {"output": module.forward(a["input"], a["weight"], a.get("bias"), work)}
@@ -71,10 +76,22 @@ class ConvolutionData(Data):
                 given = module.backward(a["grad_output"], a["input"], a["weight"], work)
                 return dict(zip(("input", "weight", "bias"), given, strict=True))
 
+    def _into(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
+        """The array that was given for a result; nothing where another one came back."""
+        a = self.arrays
+        ((name, wanted),) = self.expected(function).items()
+        out = np.zeros(wanted.shape, self.dtype)
+        if function == "forward":
+            found = module.forward(a["input"], a["weight"], a.get("bias"), work, out)
+        else:
+            found = module.input_gradient(a["grad_output"], a["weight"], a["input"].shape, work, out)
+        return {name: out} if found is out else {}
+
     def workspace(self, module: ModuleType, function: str, trial: Trial) -> Any:
         """See ``Data``; ``backward`` has one for each of its functions."""
         if trial.block is None:
             return None
+        function = function.removesuffix(INTO)
         if function == "backward":
             return tuple(self.workspace(module, part, trial) for part in RESULTS if part in self.plans)
         kind = getattr(module, "".join(word.capitalize() for word in function.split("_")))
@@ -82,6 +99,7 @@ class ConvolutionData(Data):
 
     def origin(self, function: str) -> tuple[Plan, Evaluator] | None:
         """See ``Data``; ``backward`` has no plan of its own."""
+        function = function.removesuffix(INTO)
         return (self.plans[function], self.values[function]) if function in self.plans else None
 
 

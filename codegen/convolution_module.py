@@ -62,6 +62,7 @@ class Function:
     lines: tuple[str, ...]
     after: tuple[str, ...]
     workspace: str
+    batched: bool
     block: int
     buffers: tuple[str, ...]
     block_buffers: tuple[str, ...]
@@ -99,18 +100,18 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     before = [*printed(ctx, chosen(plan, every, ["prologue"])), *(_zeroed(text) for text in sums(plan))]
     lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
+    checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     if batched:
-        before.append(f"result = np.empty({_result_shape(name)}, w.dtype)")
+        before.append(f"result = _result(out, {_result_shape(name)}, w.dtype, {', '.join(checked)})")
         if not plan.placed:
             lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
-    checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     return Function(
         name, SIGNATURES[name], f"{_doc(name, applied)}\n\n    {changes_of_layout(plan)}",
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
-        "".join(word.capitalize() for word in name.split("_")), plan.block,
+        "".join(word.capitalize() for word in name.split("_")), batched, plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
 

@@ -45,8 +45,8 @@ class NetworkData(Data):
         if function == "loss":
             return outputs
         gradients = {key: self._stage(f"gradient {key}") for key in self.plan.parameters}
-        if function == "gradients":
-            return gradients
+        if function.endswith("gradients"):
+            return outputs | gradients
         for key, gradient in gradients.items():
             pairs = zip(self.parameters[key].ravel(), gradient.values, strict=True)
             outputs[key + AFTER] = Expected(gradient.shape, [(p - self.rate * g).value % P for p, g in pairs])
@@ -64,6 +64,9 @@ class NetworkData(Data):
             return dict(run(self.x, self.labels, self.parameters, work))
         if function == "loss":
             return {"loss": run(self.x, self.labels, self.parameters, work)}
+        if function == "loss_and_gradients":
+            loss, gradients = run(self.x, self.labels, self.parameters, work)
+            return {"loss": loss, **gradients}
         loss = run(self.x, self.labels, self.parameters, self.rate, work)
         return {"loss": loss, **{key + AFTER: parameter for key, parameter in self.parameters.items()}}
 

@@ -2,7 +2,8 @@
 
 For each case every peer's result is first compared with the right one (`runtime.bench_data`); one that is wrong ends
 the run and is never timed.  Then all are timed in turn (`runtime.timing`, which also has the noise rule), with BLAS and
-PyTorch at the number of threads that was asked for, and the time is set against the roofline of this machine
+PyTorch at the number of threads that was asked for, and the emitted modules on as many (BLAS then held at one while a
+batch is split, `runtime.parallel`), and the time is set against the roofline of this machine
 (`runtime.roofline`).  The ratio is that of the medians, ours over PyTorch's better layout; without PyTorch, over the
 fastest other peer, which is then named.
 """
@@ -22,7 +23,8 @@ from derive.legality import LayerError
 from runtime import roofline
 from runtime.bench_cases import Case, Sweep
 from runtime.bench_data import arrays, truth
-from runtime.bench_peers import OURS, PEERS, PYTORCH, Contestant, Peer
+from runtime.bench_peers import OURS, PYTORCH, Contestant, Peer
+from runtime.bench_peers import peers as everybody
 from runtime.roofline import Roof
 from runtime.threads import blas_threads
 from runtime.timing import Samples, Spread, interleave
@@ -162,7 +164,7 @@ def prepared(
     *,
     rounds: int = ROUNDS,
     threads: int = 1,
-    peers: Sequence[Peer] = PEERS,
+    peers: Sequence[Peer] | None = None,
     measure: Callable[[], Roof] = roofline.measure,
 ) -> Iterator[Bench]:
     """A `Bench` with BLAS and PyTorch held at a number of threads while it is open.
@@ -170,7 +172,7 @@ def prepared(
     Args:
         rounds: samples of each peer for each case, at least 1.
         threads: 1 or 2.
-        peers: who is timed; those whose package is not installed are left out.
+        peers: who is timed, None for everybody; those whose package is not installed are left out.
         measure: gives the rates of this machine.
 
     Raises:
@@ -181,7 +183,7 @@ def prepared(
     if threads not in (1, 2):
         raise BenchError(f"threads={threads} is neither 1 nor 2; nearest legal: {1 if threads < 1 else 2}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    present = tuple(peer for peer in peers if peer.installed)
+    present = tuple(peer for peer in (everybody(threads) if peers is None else peers) if peer.installed)
     for package in dict.fromkeys(peer.package for peer in present if peer.package):
         # Loaded first: threadpoolctl holds the libraries that it finds loaded.
         importlib.import_module("scipy.signal" if package == "scipy" else package)

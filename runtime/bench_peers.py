@@ -4,7 +4,8 @@ A *peer* builds a *contestant* for a case, which is the call that is timed and a
 builds none, where the case is not for it.  What belongs to the call and what does not is decided here:
 
 - certiconv: arrays come in and go out as (batch, channels, ...), C-contiguous, so every change of layout inside is
-  timed; its workspace is made before and used again, as a training loop does.
+  timed; its workspace is made before and used again, as a training loop does.  On two threads the batch is split
+  (`runtime.parallel`), where that pays; handing over and adding up are timed.
 - PyTorch: eager, without autograd for a convolution, only the gradient that is asked for.  In the layout channels_last
   the arrays, weight and all, lie in that layout before the call and stay in it: no conversion is timed, which favours
   PyTorch.  In a training step the images come as (batch, 1, 28, 28), and autograd and the optimiser are timed.
@@ -15,6 +16,7 @@ builds none, where the case is not for it.  What belongs to the call and what do
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from runtime import textbook
+from derive.layers import Sequential
+from runtime import parallel, textbook
 from runtime.arrays import Array
 from runtime.bench_cases import Case, Convolution
 from runtime.bench_data import ConvolutionData, Data, StepData
 from runtime.compile import emit, load_text
+from runtime.parallel import Steps, seconds, step_seconds
 
 OURS = "certiconv"
 SCIPY_MOST = 100_000_000
@@ -94,7 +98,26 @@ def emitted(case: Case) -> ModuleType:
     return load_text(text.source)
 
 
-def _certiconv(case: Case, data: Data) -> Contestant:
+def _certiconv(threads: int) -> Callable[[Case, Data], Contestant]:
+    return _on_one if threads == 1 else functools.partial(_on_several, threads)
+
+
+def _on_several(threads: int, case: Case, data: Data) -> Contestant:
+    module, layer, shape = emitted(case), case.work.layer(), case.work.input_shape
+    if isinstance(data, StepData):
+        assert isinstance(layer, Sequential)
+        steps = Steps(module, np.float32, threads=threads, image=step_seconds(layer, shape))
+        params = data.copies()
+        return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
+    conv = parallel.Convolution(module, np.float32, threads=threads, image=seconds(layer, shape))
+    if case.part == "forward":
+        return _pure(case, lambda: conv.forward(data.x, data.w, data.b))
+    if case.part == "weight":
+        return _pure(case, lambda: conv.weight_gradient(data.g, data.x))
+    return _pure(case, lambda: conv.input_gradient(data.g, data.w))
+
+
+def _on_one(case: Case, data: Data) -> Contestant:
     module = emitted(case)
     if isinstance(data, StepData):
         params, work = data.copies(), module.Workspace(len(data.x), np.float32)
@@ -216,10 +239,17 @@ def _textbook(case: Case, data: Data) -> Contestant:
 PYTORCH = ("PyTorch NCHW", "PyTorch channels_last")
 SCIPY = "SciPy"
 TEXTBOOK = "textbook NumPy"
-PEERS: tuple[Peer, ...] = (
-    Peer(OURS, _certiconv),
-    Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
-    Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
-    Peer(SCIPY, _scipy, "scipy"),
-    Peer(TEXTBOOK, _textbook),
-)
+
+
+def peers(threads: int = 1) -> tuple[Peer, ...]:
+    """Everybody; that many threads are ours to use, where the others take those of their libraries."""
+    return (
+        Peer(OURS, _certiconv(threads)),
+        Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
+        Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
+        Peer(SCIPY, _scipy, "scipy"),
+        Peer(TEXTBOOK, _textbook),
+    )
+
+
+PEERS = peers()

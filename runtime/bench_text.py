@@ -77,6 +77,10 @@ def notes(results: Sequence[Result], bench: Bench) -> list[str]:
         f"roof: {roof.gemm / 1e9:.3g} GFLOP/s (matrix product) and {roof.copy / 1e9:.3g} GB/s (copy), measured here.",
         "GFLOP/s: operations of the defining sum, products with padding included; an algorithm may do fewer.",
     ]
+    if bench.threads > 1:
+        said.append(
+            "certiconv splits the batch where that pays, with BLAS at one thread if threadpoolctl is installed."
+        )
     if bench.load is not None and bench.load > BUSY:
         said.append(f"The load average was {bench.load:.1f} before the start: other programs ran, and times are rough.")
     reasons: dict[str, list[str]] = {}

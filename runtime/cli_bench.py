@@ -37,7 +37,7 @@ def bench(
     list_cases: Annotated[bool, typer.Option("--list", help="Print the cases and end.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds and, unless --case is given, few cases.")] = False,
     rounds: Annotated[int | None, typer.Option(help="How often each is timed; 21, with --quick 5.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of BLAS and of PyTorch: 1 or 2.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of certiconv, BLAS and PyTorch: 1 or 2.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the roofline.")] = None,
     growth: Annotated[

@@ -16,11 +16,12 @@ import hashlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy.typing as npt
 
@@ -31,6 +32,10 @@ from derive.layers import Conv, Layer
 from derive.legality import LayerError
 from runtime.arrays import Array, checked, float_dtype
 from runtime.device import choose
+from runtime.threads import remedy
+
+if TYPE_CHECKING:
+    from runtime.parallel import Convolution
 
 PathLike = str | os.PathLike[str]
 
@@ -49,6 +54,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     backend: str = "auto",
     input_shape: Sequence[int],
     dtype: npt.DTypeLike = "float32",
+    threads: int = 1,
     cache_dir: PathLike | None = None,
 ) -> Operation:
     """A convolution as a function, generated for one input shape.
@@ -58,6 +64,8 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         backend: "auto", "numpy" or "cupy", see `runtime.device.choose`.
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: float32 or float64.
+        threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it
+            (`runtime.parallel`), and gradients by parameters may then differ from those of one thread by rounding.
         cache_dir: the folder of emitted text; None: the user's cache folder.
 
     Returns:
@@ -67,6 +75,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
         ArrayError: the dtype is neither float32 nor float64.
+        ValueError: ``threads`` is less than 1.
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
@@ -79,8 +88,32 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         )
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
+    many = checked_threads(threads) > 1
     module = load_module(layer, backend=backend, input_shape=shape, dtype=dtype, cache_dir=cache_dir)
-    return Operation(layer, shape, output_shape, float_dtype(dtype).name, module)
+    return Operation(
+        layer, shape, output_shape, float_dtype(dtype).name, module,
+        _parallel(layer, shape, module, float_dtype(dtype).name, threads) if many else None,
+    )  # fmt: skip
+
+
+def checked_threads(threads: int) -> int:
+    """A number of threads, at least 1; warns where BLAS cannot be held at one thread, which several threads need.
+
+    >>> checked_threads(0)
+    Traceback (most recent call last):
+    ValueError: threads=0 is less than 1; nearest legal: 1
+    """
+    if threads < 1:
+        raise ValueError(f"threads={threads} is less than 1; nearest legal: 1")
+    if threads > 1 and (told := remedy(1)) is not None:
+        warnings.warn(f"threads={threads}: right, but maybe slower than one: {told}", RuntimeWarning, stacklevel=3)
+    return threads
+
+
+def _parallel(layer: Conv, shape: tuple[int, ...], module: ModuleType, dtype: str, threads: int) -> Convolution:
+    from runtime.parallel import Convolution, seconds  # here, since most programs need one thread
+
+    return Convolution(module, dtype, threads=threads, image=seconds(layer, shape))
 
 
 @dataclass(frozen=True)
@@ -95,6 +128,7 @@ class Operation:
         input_shape, output_shape: with the batch size it was compiled for.
         dtype: "float32" or "float64".
         module: the emitted module.
+        parallel: its functions on several threads; None where one was asked for.
     """
 
     layer: Conv
@@ -102,6 +136,7 @@ class Operation:
     output_shape: tuple[int, ...]
     dtype: str
     module: ModuleType
+    parallel: Convolution | None = None
 
     def forward(self, input: object, weight: object, bias: object = None) -> Array:
         """The cross-correlation of the input with the weight, plus the bias.
@@ -144,11 +179,13 @@ class Operation:
         x, w = self._input(input), self._parameter("weight", weight)
         shape = (len(x), *self.output_shape[1:])
         cotangent = checked("grad_output", grad_output, shape=shape, dtype=self.dtype, policy="packed")
-        grad_input, grad_weight, grad_bias = self.module.backward(cotangent, x, w)
+        run = self.module.backward if self.parallel is None else self.parallel.backward
+        grad_input, grad_weight, grad_bias = run(cotangent, x, w)
         return Gradients(grad_input, grad_weight, grad_bias if self.layer.bias else None)
 
     def _run(self, *arguments: Array) -> Array:
-        output: Array = self.module.forward(*arguments)
+        run = self.module.forward if self.parallel is None else self.parallel.forward
+        output: Array = run(*arguments)
         return output
 
     def _input(self, value: object) -> Array:
@@ -161,7 +198,8 @@ class Operation:
         return numbers(self.layer, self.layer.parameter_shapes()[name])
 
     def __repr__(self) -> str:
-        return f"Operation({self.layer!r}, input_shape={self.input_shape}, dtype={self.dtype!r})"
+        threads = "" if self.parallel is None else f", threads={self.parallel.threads}"
+        return f"Operation({self.layer!r}, input_shape={self.input_shape}, dtype={self.dtype!r}{threads})"
 
 
 def numbers(layer: Layer, dims: Sequence[object]) -> tuple[int, ...]:

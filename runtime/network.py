@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,10 @@ from derive import layers
 from derive.layers import Activation, Layer, Sequential
 from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, checked, checked_labels, checked_parameters, float_dtype
-from runtime.compile import PathLike, load_module, load_text, numbers, numeric_output_shape
+from runtime.compile import PathLike, checked_threads, load_module, load_text, numbers, numeric_output_shape
+
+if TYPE_CHECKING:
+    from runtime.parallel import Steps
 
 _CHUNK = 256  # images at a time where a result needs no whole batch: bounds memory, changes no result's meaning
 _WORKSPACES = 4  # batch sizes whose buffers are kept: full, last, chunk, last chunk
@@ -49,16 +52,20 @@ class Network:
         dtype: float32 or float64, of parameters and images alike.
         backend: "auto", "numpy" or "cupy".
         input_shape: (batch, channels, height, width); the batch size stays free.
+        threads: how many a step may use, at least 1; more than one split a batch that is large enough to gain by it
+            (`runtime.parallel`), and a step may then differ from that of one thread by rounding.
         cache_dir: the folder of emitted text; None: the user's cache folder.
         source: the text to run, where it was emitted before for these layers, this shape and this dtype.
 
     Raises:
         LayerError, BackendError, ArrayError: as `runtime.compile.compile`; or the output is not (batch, classes).
+        ValueError: ``threads`` is less than 1.
 
     Attributes:
         sequential: the layers.
         params: the parameters by name, C-contiguous; a step writes into these very arrays.
         classes: how many logits there are.
+        threads: how many a step may use.
         module: the emitted module.
     """
 
@@ -70,6 +77,7 @@ class Network:
         dtype: npt.DTypeLike = "float32",
         backend: str = "auto",
         input_shape: Sequence[int] = (1, 1, 28, 28),
+        threads: int = 1,
         cache_dir: PathLike | None = None,
         source: str | None = None,
     ) -> None:
@@ -80,6 +88,7 @@ class Network:
         self.dtype = float_dtype(dtype)
         self.input_shape = tuple(input_shape)
         self.classes = output[1]
+        self.threads = checked_threads(threads)
         self.module: ModuleType = (
             load_module(
                 sequential, backend=backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir
@@ -90,6 +99,7 @@ class Network:
         self._shapes = {name: numbers(sequential, shape) for name, shape in sequential.parameter_shapes().items()}
         self.params: dict[str, Array] = glorot(sequential, seed=seed, dtype=self.dtype)
         self._work: dict[int, Any] = {}
+        self._steps = self._parallel() if threads > 1 else None
 
     def __repr__(self) -> str:
         count = sum(array.size for array in self.params.values())
@@ -151,6 +161,8 @@ class Network:
         if not (math.isfinite(lr) and lr >= 0):
             raise ValueError(f"lr={lr!r} is not a finite number >= 0; nearest legal: {0.0 if lr < 0 else 0.5}")
         images, labels = self._batch(x, y)
+        if self._steps is not None:
+            return self._steps.step(images, labels, self._parameters(), lr)
         return float(self.module.sgd_step(images, labels, self._parameters(), lr, self._workspace(len(images))))
 
     def predict(self, x: object) -> npt.NDArray[np.int64]:
@@ -208,10 +220,13 @@ class Network:
         write_atomically(path, stream.getvalue())
 
     @classmethod
-    def load(cls, path: PathLike, *, backend: str = "auto", cache_dir: PathLike | None = None) -> Network:
+    def load(
+        cls, path: PathLike, *, backend: str = "auto", threads: int = 1, cache_dir: PathLike | None = None
+    ) -> Network:
         """The network that `save` wrote.
 
         Raises:
+            ValueError: ``threads`` is less than 1.
             NetworkError: the file does not exist, is damaged, or does not hold a network of this version.
         """
         arrays = _read(Path(path))
@@ -227,7 +242,7 @@ class Network:
             raise NetworkError(
                 f"{path}: expected a file that Network.save wrote; its description is not one"
             ) from error
-        network = cls(sequential, dtype=dtype, backend=backend, input_shape=shape, cache_dir=cache_dir)
+        network = cls(sequential, dtype=dtype, backend=backend, input_shape=shape, threads=threads, cache_dir=cache_dir)
         try:
             network.assign(arrays)
         except ArrayError as error:
@@ -246,6 +261,13 @@ class Network:
     def _parameters(self) -> dict[str, Array]:
         # ``params`` is open to its user, so it is looked at on every call: 30 us against a step of a millisecond.
         return checked_parameters(self.params, self._shapes, dtype=self.dtype)
+
+    def _parallel(self) -> Steps:
+        from runtime.parallel import Steps, step_seconds  # here, since most programs need one thread
+
+        return Steps(
+            self.module, self.dtype, threads=self.threads, image=step_seconds(self.sequential, self.input_shape)
+        )
 
     def _workspace(self, batch: int) -> Any:
         if batch not in self._work:

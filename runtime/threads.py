@@ -8,9 +8,12 @@ here is only whether the environment asks for the right number.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
+from typing import Any, Self
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """What a BLAS reads when it is loaded."""
@@ -32,6 +35,37 @@ def blas_threads(limit: int) -> Iterator[str]:
         yield f"BLAS held at {_count(limit)}"
 
 
+class Hold:
+    """BLAS at one thread from the first caller that enters to the last that leaves, whichever thread each is on.
+
+    `blas_threads` looks for libraries at every use, half a millisecond, and two threads that use it at once may put
+    back what the other has set.  This one looks once, for the BLAS that NumPy has loaded, and takes ten microseconds.
+    Without threadpoolctl it does nothing; `remedy` says what to do then.
+
+    >>> with Hold() as hold:
+    ...     hold.users
+    1
+    """
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._lock = threading.Lock()
+        self._before = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            if not self.users and (libraries := _libraries()) is not None:
+                self._before.enter_context(libraries.limit(limits=1, user_api="blas"))
+            self.users += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self.users -= 1
+            if not self.users:
+                self._before.close()
+
+
 def remedy(limit: int) -> str | None:
     """What to do so that BLAS has ``limit`` threads; None where it has them."""
     if _can_set() or _asked(limit):
@@ -48,6 +82,17 @@ def ask_environment(limit: int) -> None:
     """Ask for a number of threads where the user did not; of use only before NumPy is imported."""
     for name in VARIABLES:
         os.environ.setdefault(name, str(limit))
+
+
+@functools.cache
+def _libraries() -> Any:
+    """The loaded libraries that have threads, NumPy's BLAS among them; None without threadpoolctl."""
+    if not _can_set():
+        return None
+    import numpy as np  # noqa: F401 - it has to be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _can_set() -> bool:

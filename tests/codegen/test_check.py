@@ -99,7 +99,8 @@ def test_a_finding_gives_output_and_index() -> None:
     with pytest.raises(Refuted) as caught:
         check(changed(emitted_small(), "w.du9.copy()", "np.concatenate([w.du9[:3], w.du9[:1]])"))
     finding = caught.value.finding
-    assert (finding.function, finding.output, finding.index, finding.stage) == ("gradients", "9.bias", (3,), None)
+    assert (finding.function, finding.output, finding.index) == ("loss_and_gradients", "9.bias", (3,))
+    assert finding.stage is None
     assert "what is around the stages is wrong" in finding.text
 
 
@@ -113,11 +114,31 @@ def test_every_function_of_a_convolution_is_executed(name: str) -> None:
         check(wrong)
 
 
+OUT = {
+    "the array that was given is not used": ("= _result(out, ", "= _result(None, "),
+    "a copy comes back instead of it": ("return result", "return result.copy()"),
+    "only one image is put in it": ("return result", "if out is not None:\n        out[1:] = 0\n    return result"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), OUT.values(), ids=list(OUT))
+def test_the_array_for_a_result_is_checked(old: str, new: str) -> None:
+    emitted = emit(Conv1d(2, 3, 2), input_shape=(2, 2, 5), algorithm="gemm")
+    with pytest.raises(Refuted, match=r"^forward into out, call 2 "):
+        check(changed(emitted, old, new))
+
+
+def test_the_loss_beside_the_gradients_is_checked() -> None:
+    wrong = changed(emitted_small(), "return w.L[()], {", "return 2 * w.L[()], {")
+    with pytest.raises(Refuted, match=r"^loss_and_gradients, .*: loss "):
+        check(wrong)
+
+
 def test_floating_point_faults_need_the_real_dtype() -> None:
     """A text that treats float32 otherwise than elements of a field passes there and fails on small integers."""
     emitted = emit(Conv1d(2, 3, 2), input_shape=(2, 2, 5), algorithm="gemm", dtype="float32")
-    old = "result = np.empty("
-    wrong = changed(emitted, old, 'w.T += 1 if w.dtype == "float32" else 0\n    result = np.empty(')
+    old = "result = _result("
+    wrong = changed(emitted, old, 'w.T += 1 if w.dtype == "float32" else 0\n    result = _result(')
     with pytest.raises(Refuted, match=r"forward.*float32|forward, call 1"):
         check(wrong)
 

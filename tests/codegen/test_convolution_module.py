@@ -12,7 +12,7 @@ import pytest
 
 import codegen
 from derive.layers import Conv1d, Conv2d
-from tests.codegen.convolutions import Case, module_of
+from tests.codegen.convolutions import Case, drawn, expected, module_of
 
 
 @pytest.mark.parametrize("algorithm", ["gemm", "direct"])
@@ -24,7 +24,22 @@ def test_fractions_stay_exact(algorithm: str) -> None:
     assert m.forward(x, weight, bias).tolist() == [[[third + Fraction(1, 7), Fraction(7, 12) + Fraction(1, 7)]]]
 
 
+def test_a_result_is_put_where_it_is_asked_for() -> None:
+    case = Case(Conv2d(2, 3, 2, padding=1), (5, 2, 4, 4), "gemm")
+    m, data = module_of(case), drawn(case, 0, "float64")
+    wanted = expected(case, data)
+    forward, gradient = wanted["forward"], wanted["input_gradient"]
+    both = np.full((10, *forward.shape[1:]), np.nan)
+    assert np.shares_memory(m.forward(data.x, data.weight, data.bias, out=both[5:]), both)
+    assert (both[5:] == forward).all()
+    assert np.isnan(both[:5]).all()
+    into = np.full(gradient.shape, np.nan)
+    assert m.input_gradient(data.grad, data.weight, data.x.shape, out=into) is into
+    assert (into == gradient).all()
+
+
 X, W, U, G = np.zeros((2, 3, 4, 5)), np.zeros((6, 3, 3, 3)), np.zeros(6), np.zeros((2, 6, 2, 3))
+BOTH = np.zeros(240)
 REFUSED = [
     (lambda m: m.forward(X[0], W, U), ValueError, "input has the shape (3, 4, 5); (batch, 3, 4, 5) is needed"),
     (lambda m: m.forward(X[:, :2], W, U), ValueError, "input has the shape (2, 2, 4, 5); (batch, 3, 4, 5) is needed"),
@@ -41,6 +56,15 @@ REFUSED = [
         lambda m: m.forward(X, W, U, m.Forward(2)),
         ValueError,
         "work is for 2 images of float32; input holds 2 of float64",
+    ),
+    (lambda m: m.forward(X, W, U, out=[]), TypeError, "out is list; a NumPy array of shape (2, 6, 2, 3) is needed"),
+    (lambda m: m.forward(X, W, U, out=G[:1]), ValueError, "out is (1, 6, 2, 3) float64; (2, 6, 2, 3) float64 is"),
+    (lambda m: m.forward(X, W, U, out=G.astype("f4")), ValueError, "out is (2, 6, 2, 3) float32; (2, 6, 2, 3) float64"),
+    (lambda m: m.input_gradient(G, W, X.shape, out=np.zeros((4, 3, 4, 5))[::2]), ValueError, "not C-contiguous"),
+    (
+        lambda m: m.forward(BOTH[:120].reshape(X.shape), W, U, out=BOTH[100:172].reshape(G.shape)),
+        ValueError,
+        "share memory with",
     ),
 ]
 

@@ -5,7 +5,7 @@ module, textbook NumPy, and implementations with planted mistakes; PyTorch has i
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import pytest
 
 import codegen
 from derive.legality import LayerError
-from runtime import bench_text, textbook
+from runtime import bench_text, parallel, textbook
 from runtime.arrays import Array
 from runtime.bench import Bench, BenchError, Growth, Result, prepared
 from runtime.bench_cases import CASES, QUICK, Case, CaseError, Convolution, LeNetStep, Part, find, sweeps
 from runtime.bench_data import ConvolutionData, Data, Disagreement, StepData, arrays, truth
-from runtime.bench_peers import OURS, PEERS, PYTORCH, SCIPY, TEXTBOOK, Contestant, Peer
+from runtime.bench_peers import OURS, PEERS, PYTORCH, SCIPY, TEXTBOOK, Contestant, Peer, peers
 from runtime.roofline import Roof
 from runtime.timing import Samples
 
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("emission")
 
 ROOF = Roof(gemm=80e9, copy=16e9)
 TINY = Convolution(3, 2, 4, (7, 6), 3, stride=2, padding=1)
+PARTS: tuple[Part, ...] = ("forward", "weight", "input")
 BASE = tuple(peer for peer in PEERS if not peer.package)
 
 
@@ -128,6 +129,38 @@ def test_every_peer_gives_the_right_result_and_is_timed(part: Part, work: Convol
     assert result.reference == TEXTBOOK
     assert result.ratio is not None
     assert result.pytorch is None
+
+
+@pytest.mark.parametrize("work", [TINY, LeNetStep(5)], ids=["convolution", "step"])
+def test_two_threads_of_ours_give_the_right_result(
+    work: Convolution | LeNetStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "LEAST", 1e-12)
+    monkeypatch.setattr(parallel, "LEAST_STEP", 1e-12)
+    noted: list[int] = []
+
+    def together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        noted.append(len(tasks))
+        return original(tasks)
+
+    original = parallel.together
+    monkeypatch.setattr(parallel, "together", together)
+    cases = [Case("step", work, "step")] if isinstance(work, LeNetStep) else [case(part) for part in PARTS]
+    ours = tuple(peer for peer in peers(2) if peer.name == OURS)
+    with prepared(rounds=1, threads=2, peers=ours, measure=lambda: ROOF) as ready:
+        for one in cases:
+            result = ready.run(one)
+            assert result.samples is not None
+            assert set(result.samples.seconds) == {OURS}
+    assert set(noted) == {2}
+
+
+def test_everybody_is_asked_for_with_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_threads = {n: tuple(peer for peer in peers(n) if not peer.package) for n in (1, 2)}
+    monkeypatch.setattr("runtime.bench.everybody", by_threads.__getitem__)
+    for n in (1, 2):
+        with prepared(threads=n, measure=lambda: ROOF) as ready:
+            assert ready.peers == by_threads[n]
 
 
 def test_scipy_correlates_a_channel_at_a_time() -> None:
@@ -363,6 +396,8 @@ def test_a_row_says_what_was_found() -> None:
 @pytest.mark.parametrize(("load", "busy"), [(0.1, False), (3.0, True), (None, False)])
 def test_a_busy_machine_is_told(load: float | None, busy: bool) -> None:
     told = bench_text.notes([], Bench(ROOF, "", 1, 1, (), load=load))
+    assert not any("splits the batch" in note for note in told)
+    assert any("splits the batch" in note for note in bench_text.notes([], Bench(ROOF, "", 1, 2, (), load=load)))
     assert any(note.startswith("The load average was 3.0") for note in told) == busy
 
 

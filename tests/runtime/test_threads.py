@@ -2,12 +2,14 @@
 
 import importlib.util
 import sys
-from types import ModuleType
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runtime.threads import VARIABLES, ask_environment, blas_threads, remedy
+from runtime import threads
+from runtime.threads import VARIABLES, Hold, ask_environment, blas_threads, remedy
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     fake = ModuleType("threadpoolctl")
     fake.threadpool_limits = Limits  # type: ignore[attr-defined]
+    fake.ThreadpoolController = lambda: SimpleNamespace(limit=Limits)  # type: ignore[attr-defined]
     fake.__spec__ = importlib.util.spec_from_loader("threadpoolctl", None)
     monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
     return noted
@@ -46,6 +49,29 @@ def without(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     find = importlib.util.find_spec
     environment.setattr(importlib.util, "find_spec", lambda name: None if name == "threadpoolctl" else find(name))
     return environment
+
+
+@pytest.fixture
+def looked_up() -> Iterator[None]:
+    """Libraries are looked for in this test, and again in the next."""
+    threads._libraries.cache_clear()
+    yield
+    threads._libraries.cache_clear()
+
+
+@pytest.mark.usefixtures("looked_up")
+def test_a_hold_sets_one_thread_and_lets_go(limits: list[Any]) -> None:
+    with Hold(), Hold():
+        assert limits == [{"limits": 1, "user_api": "blas"}] * 2
+    assert limits[2:] == ["ended"] * 2
+
+
+@pytest.mark.usefixtures("without", "looked_up")
+def test_a_hold_does_nothing_without_threadpoolctl() -> None:
+    hold = Hold()
+    with hold, hold:
+        assert hold.users == 2
+    assert hold.users == 0
 
 
 @pytest.mark.parametrize(("limit", "words"), [(1, "BLAS held at one thread"), (2, "BLAS held at 2 threads")])
