@@ -45,7 +45,7 @@ ACROSS, SKIPPING, UNCACHED = 3.2, 2.5, 1.8
 # Passes of a slice that is added, and of one that is multiplied by a number and added.
 ADDED, SCALED = 3.0, 8.0
 # The cells that a short run costs more, copied and added, and the rows or columns that a thin product does.
-RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 5.0, 6.0
+RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 8.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Model:
         batch, m, n, k = (prod(self._length(stage, v, monomial) for v in group) for group in (p.batch, p.m, p.n, p.k))
         if min(m, n, k) < 1:
             return 0.0
-        thin = 1 + SIDE / m + SIDE / n + DEPTH / k
+        thin = 1 + float((SIDE / m) ** 1.5 + (SIDE / n) ** 1.5) + DEPTH / k
         rate = self.machine.gemm * self.machine.threads * 4 / self.itemsize
         return 2e-6 * batch * m * n * k * thin / rate
 
@@ -171,7 +171,8 @@ class _Model:
         cells = prod(self._length(stage, v, m) for v in written)
         adds = any(v >= rank for v in loops)
         passes = SCALED if len(reads) > 1 else ADDED if adds else 1.0
-        ns = self._ns(cells // max(1, calls)) * self._pace(stage, m, moved, RUN_ADDED if adds else RUN)
+        pace = self._pace(stage, m, moved, RUN_ADDED if adds else RUN)
+        ns = self._ns(0 if pace >= ACROSS else cells) * pace  # a slow walk hides the memory behind it
         return Cost(move=1e-6 * cells * ns * passes, call=1e-3 * self.machine.call * calls)
 
     def _pace(self, stage: Stage, m: Monomial, read: Read, short: float) -> float:

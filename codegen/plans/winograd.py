@@ -189,7 +189,8 @@ def _correlation(
     matrices, a = _matrices(tiling, "AA", lambda f: f.A)
     letters = f"{tiling.letters('i')} b {tiling.letters('j')} n {tiling.letters('t')}"
     y = _times(a, product, "Zt", letters)
-    return (*kernel, *inputs, v, product, *matrices, y, _together(tiling, y, output, bias, name))
+    tiles = (y,) if bias is None else (y, _biased(tiling, y, bias))
+    return (*kernel, *inputs, v, product, *matrices, *tiles, _together(tiling, tiles[-1], output, name))
 
 
 def _transformed_tiles(
@@ -218,16 +219,22 @@ def _channels_last(tiling: Tiling, x: Tensor, name: str) -> Stage:
     return Stage(define(name, box, term(x.rank, x[(b, c, *h)])), "strided", f"b {tiling.letters('h')} c")
 
 
-def _together(tiling: Tiling, y: Stage, output: Sequence[Interval], bias: Tensor | None, name: str) -> Stage:
-    """``Z[b,n,h] = Sum_{i,j} [h == m j + i] Zt[i,b,j,n] + u[n]``."""
+def _biased(tiling: Tiling, y: Stage, bias: Tensor) -> Stage:
+    """``Zu[i,b,j,n] = Zt[i,b,j,n] + u[n]``, in the place of Zt: added while channels are innermost."""
+    at = variables(0, y.tensor.rank)
+    body = term(len(at), y.tensor[at]) + term(len(at), bias[at[-1]])
+    letters = f"{tiling.letters('i')} b {tiling.letters('j')} n"
+    return Stage(define("Zu", list(y.tensor.box), body), "pointwise", letters, into=y.name)
+
+
+def _together(tiling: Tiling, y: Stage, output: Sequence[Interval], name: str) -> Stage:
+    """``Z[b,n,h] = Sum_{i,j} [h == m j + i] Zu[i,b,j,n]``."""
     depth = 2 + tiling.axes
     b, n, *h = variables(0, depth)
     i, j = variables(depth, tiling.axes), variables(depth + tiling.axes, tiling.axes)
     guards = [equal(h[k], f.m * j[k] + i[k]) for k, f in enumerate(tiling.schemes)]
     over = [*y.tensor.box[: tiling.axes], *y.tensor.box[tiling.axes + 1 : -1]]
     body = term(depth, y.tensor[(*i, b, *j, n)], over=over, guards=guards)
-    if bias is not None:
-        body = body + term(depth, bias[n])
     letters = f"b n {tiling.letters('h')} {tiling.letters('i')} {tiling.letters('j')}"
     return Stage(define(name, list(output), body), "scatter", letters, loops=tiling.loops("i"))
 
