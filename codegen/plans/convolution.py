@@ -268,10 +268,14 @@ def bias_gradient(applied: Applied, w: Windows) -> Stage:
 def planned(
     algorithm: str, applied: Applied, itemsize: int, results: Mapping[str, Result], *, few: int = FEW
 ) -> dict[str, Plan]:
-    """A plan for each result, which reads the inputs it needs and works on a fitting block of the batch at a time.
+    """A plan for each result, and for the bias gradient, which every algorithm sums alike.
+
+    A plan reads the inputs it needs and works on a fitting block of the batch at a time.
 
     ``few``: how many images a block has at least, unless they need far more than the cache.
     """
+    if "bias" in applied.parameters:
+        results = {**results, "bias_gradient": Result((bias_gradient(applied, single(applied)),))}
     everything = (applied.x, *applied.parameters.values(), cotangent_of(applied))
     plans = {}
     for name, result in results.items():

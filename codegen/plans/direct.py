@@ -36,8 +36,6 @@ def direct(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": (_grouped_input_gradient if _grouped(applied) else _input_gradient)(applied, w),
         "weight_gradient": _weight_gradient(applied, w),
     }
-    if "bias" in applied.parameters:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
     return conv.planned("direct", applied, itemsize, results)
 
 

@@ -41,8 +41,6 @@ def gemm(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": _input_gradient(applied, w),
         "weight_gradient": _weight_gradient(applied, w),
     }
-    if "bias" in applied.parameters:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
     return conv.planned("gemm", applied, itemsize, results)
 
 

@@ -41,8 +41,6 @@ def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result((col, *weight_gradient(applied, w, col))),
     }
-    if "bias" in applied.parameters:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
     return conv.planned("im2col", applied, itemsize, results, few=FEW)
 
 

@@ -50,8 +50,6 @@ def nested(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_correlation(g, back, _flipped(weight), applied.x.box, None, "dX")),
         "weight_gradient": Result(_weight_gradient(applied.x, g, w.before, weight)),
     }
-    if bias is not None:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, conv.single(applied)),))
     return conv.planned("nested", applied, itemsize, results, few=1)
 
 

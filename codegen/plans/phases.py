@@ -44,8 +44,6 @@ def phases(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result((split, col, *weight_gradient(applied, w, col))),
     }
-    if "bias" in applied.parameters:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
     return conv.planned("phases", applied, itemsize, results, few=FEW)
 
 

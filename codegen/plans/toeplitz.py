@@ -43,8 +43,6 @@ def _plans(applied: Applied, w: Windows, algorithm: str, itemsize: int) -> dict[
         "input_gradient": _input_gradient(applied, w),
         "weight_gradient": _weight_gradient(applied, w),
     }
-    if "bias" in applied.parameters:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, w),))
     return conv.planned(algorithm, applied, itemsize, results)
 
 

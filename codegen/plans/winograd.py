@@ -94,8 +94,6 @@ def _plans(applied: Applied, tiling: Tiling, algorithm: str, itemsize: int) -> d
         ),
         "weight_gradient": Result(_weight_gradient(tiling, applied.x, cotangent, before, weight)),
     }
-    if bias is not None:
-        results["bias_gradient"] = Result((conv.bias_gradient(applied, conv.single(applied)),))
     plans = conv.planned(algorithm, applied, itemsize, results)
     return {name: _with_block(plan, itemsize) for name, plan in plans.items()}
 
