@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, printed, sums, template
+from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
@@ -87,6 +87,7 @@ def convolution_source(
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
+        windows=helper() if any("windows(" in line for f in functions for line in f.block_buffers) else "",
     )  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     made = buffers(ctx, plan)
     by_name = {t.name: t for t in plan.inputs}
     return template("network").render(
-        title=title, provenance=provenance, block=plan.block, functions=functions, layout=changes_of_layout(plan),
+        title=title, provenance=provenance, block=plan.block, functions=functions,
+        layout=changes_of_layout(plan), windows=helper(),
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1],
         logits=forward, loss=loss, block_buffers=made["v"], buffers=made["w"], constants=constants(ctx),
@@ -156,6 +157,12 @@ def shape_of(t: Any) -> tuple[int, ...]:
     """The sizes of a tensor; -1 for the batch."""
     sizes = [hi - lo for lo, hi in t.box]
     return tuple(-1 if s == symbol("N") else number(s) for s in sizes)
+
+
+@cache
+def helper() -> str:
+    """The function of an emitted module that makes a view of overlapping windows."""
+    return (resources.files("codegen") / "templates" / "numpy" / "windows.py.j2").read_text(encoding="utf-8").rstrip()
 
 
 @cache

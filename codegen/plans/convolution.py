@@ -97,11 +97,8 @@ def image(x: Tensor, w: Windows, margin: tuple[tuple[Index, Index], ...]) -> Sta
     return Stage(tensor, "strided", f"c {w.letters('h')} b", margin=margin)
 
 
-def columns(x: Tensor, w: Windows, *, at_once: bool = False) -> tuple[Stage, Stage]:
-    """``Col[c,e,j,b] = In[c, j t s + e - p, b]`` and the row of ones that takes the bias along.
-
-    ``at_once`` copies all the cells of the windows in one statement, from a view that the workspace keeps.
-    """
+def columns(x: Tensor, w: Windows) -> tuple[Stage, Stage]:
+    """``Col[c,e,j,b] = In[c, j t s + e - p, b]`` and the row of ones that takes the bias along."""
     at = variables(0, 2 * w.axes + 2)
     c, es, js, b = at[0], at[1 : 1 + w.axes], at[1 + w.axes : -1], at[-1]
     cells = [w.read(axis, js[axis], es[axis]) for axis in range(w.axes)]
@@ -110,7 +107,7 @@ def columns(x: Tensor, w: Windows, *, at_once: bool = False) -> tuple[Stage, Sta
     one = define(f"One{w.suffix}", [*w.tiles, batch], constant(w.axes + 1, 1))
     letters = f"c {w.letters('e')} {w.letters('j')} b"
     return (
-        Stage(col, "windows", letters) if at_once else Stage(col, "strided", letters, loops=w.loops("e")),
+        Stage(col, "windows", letters),
         Stage(one, "constant", f"{w.letters('j')} b"),
     )
 
@@ -228,7 +225,7 @@ def input_gradient(t: Stage, dz: Stage, x: Tensor, w: Windows) -> tuple[Stage, S
     body = term(depth, dcol.tensor[(at[0], *es, *js, at[-1])], over=over, guards=guards)
     letters = f"c {w.letters('h')} b {w.letters('e')} {w.letters('j')}"
     margin = w.margin()
-    return dcol, Stage(define(f"dIn{w.suffix}", list(x.box), body), "scatter", letters, w.loops("e"), margin)
+    return dcol, Stage(define(f"dIn{w.suffix}", list(x.box), body), "overlaps", letters, w.loops("e"), margin)
 
 
 def windows_of(applied: Applied, tile: int, tiles: tuple[Index, ...], suffix: str) -> Windows:

@@ -71,7 +71,7 @@ def _columns(applied: Applied, w: Windows) -> tuple[Stage, ...]:
     image = conv.image(applied.x, w, w.margin())
     col, one = conv.columns(image.tensor, w)
     if is_pointwise(applied):
-        return replace(col, tensor=_cut_out(applied, w)), one
+        return replace(col, tensor=_cut_out(applied, w), template="strided", loops=w.loops("e")), one
     return image, col, one
 
 

@@ -100,7 +100,7 @@ class ConvolutionGroup(Group):
         # A margin has to stay zero for the next image, and windows reach into it.
         margin = any(e != index(0) for pair in image.margin for e in pair)
         into = "" if margin else self.x.name
-        return replace(windows, into=self.columns[0].name), replace(image, template="overlaps", into=into)
+        return replace(windows, into=self.columns[0].name), replace(image, into=into)
 
 
 @dataclass
@@ -225,7 +225,7 @@ def _convolution(
         h = made.add(conv.image(x, w, w.margin()))
     weight, bias = _weights(step)
     kernel = conv.kernel(weight, bias, w, ew.MINUS)
-    columns = conv.columns(h.tensor, w, at_once=True)
+    columns = conv.columns(h.tensor, w)
     made.add(*kernel, *columns)
     made.matrices += conv.matrices(w, bias=True)
     negated = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zm{at}"))

@@ -25,7 +25,7 @@ from codegen.templates.numpy import clipping
 from derive.indices import Index, index, var, variables
 from derive.layers import Conv, Conv1d, Conv2d
 from derive.obligations import Refused
-from derive.terms import Expr, define, tensor, term
+from derive.terms import Expr, Tensor, define, expression, tensor, term
 from derive.toomcook import ToomCook, toom_cook
 
 Patch = pytest.MonkeyPatch
@@ -97,10 +97,17 @@ def kernel_not_flipped(patch: Patch) -> None:
     patch.setattr(winograd, "_flipped", flipped)
 
 
-def no_bias(patch: Patch) -> None:
-    """Tiles are put together without the bias."""
-    original = winograd._together
-    patch.setattr(winograd, "_together", lambda tiling, y, output, bias, name: original(tiling, y, output, None, name))
+def bias_twice(patch: Patch) -> None:
+    """The bias is added twice."""
+    original = winograd._biased
+
+    def twice(tiling: winograd.Tiling, y: Stage, bias: Tensor) -> Stage:
+        stage = original(tiling, y, bias)
+        tiles, added = sorted(stage.body.monomials, key=lambda m: m.factors[0].tensor.name != y.name)
+        body = expression(stage.body.depth, [tiles, replace(added, coefficient=added.coefficient * 2)])
+        return replace(stage, tensor=replace(stage.tensor, body=body))
+
+    patch.setattr(winograd, "_biased", twice)
 
 
 def cotangent_one_tile_too_far(patch: Patch) -> None:
@@ -231,7 +238,7 @@ IN_PLANS = (
     InPlan(wrong_tile_origin, "winograd2", ("forward", *GRADIENTS)),
     InPlan(wrong_matrix_in_the_plan, "winograd2", ("forward", *GRADIENTS)),
     InPlan(kernel_not_flipped, "winograd2", ("input_gradient",)),
-    InPlan(no_bias, "winograd2", ("forward",)),
+    InPlan(bias_twice, "winograd2", ("forward",)),
     InPlan(cotangent_one_tile_too_far, "toeplitz2", GRADIENTS),
     InPlan(windows_without_padding, "im2col", ("forward", "weight_gradient")),
     InPlan(pieces_the_wrong_way_round, "nested", ("input_gradient",)),
@@ -248,6 +255,7 @@ def test_a_fault_in_a_plan_is_refused_by_the_proof(fault: InPlan, monkeypatch: P
 
 
 STRIDED, WIDE = Conv2d(2, 3, 3, 2, 1), (3, 2, 5, 6)
+LONG, SIGNAL = Conv1d(2, 3, 7, padding=2), (3, 2, 8)
 IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (wrong_matrix_in_the_text, "winograd2", (), r"the first stage that is wrong is stage GG "),
     (last_tile_dropped, "winograd2", (), "forward.* is stage Z "),
@@ -257,7 +265,7 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (last_block_only, "toeplitz2", (), "weight_gradient.* is stage dT "),
     (factors_not_turned, "winograd2", (), "weight_gradient.*(mismatch|is stage dU )"),
     (batch_turned, "winograd2", (), "is stage M "),
-    (bias_left_out_of_the_text, "winograd2", (), "forward.* is stage Z "),
+    (bias_left_out_of_the_text, "nested", (LONG, SIGNAL), "forward.* is stage Z "),
     (result_of_the_first_block, "winograd2", (), "forward"),
     (result_of_the_first_block, "im2col", (STRIDED, WIDE), "forward"),
 ]
