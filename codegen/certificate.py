@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 ALL_SIZES = "all sizes"
-ANY_BATCH = "this shape, any batch"
 
 
 def cases(count: int, of: int | None = None) -> str:

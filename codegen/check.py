@@ -38,7 +38,7 @@ from derive.trusted import KERNEL, LAYERS
 DEGREE = 1000
 COMMITTED = (
     "that codegen/plans/proofs holds what codegen.prove wrote (python -m codegen.prove --check proves it again), the "
-    "comparison of this plan with the theorem's in codegen.architecture or codegen.claims, and SHA-256"
+    "comparison of this plan with the theorem's in codegen.architecture and codegen.plans.claims, and SHA-256"
 )
 EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
 ARITHMETIC = "CPython, and what NumPy does with object arrays"

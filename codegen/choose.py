@@ -9,7 +9,7 @@ is that for ``codegen.cost.REFERENCE``, so the same request is answered in the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from codegen.cost import REFERENCE, Cost, Machine, cost
@@ -30,12 +30,16 @@ IMAGES = 8  # the batch for which errors are bounded: a weight gradient sums ove
 
 @dataclass(frozen=True)
 class Candidate:
-    """An algorithm for one result: what it would cost, what it can be off by, and whether it is taken, and why."""
+    """An algorithm for one result: what it would cost, what it can be off by, and whether it is taken, and why.
+
+    ``error`` is None where it was not looked at; ``within`` says that it is known to be within the tolerance.
+    """
 
     algorithm: str
     cost: Cost
     error: float | None
     verdict: str
+    within: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def choose(
     *,
     tolerance: float | None = None,
     machine: Machine = REFERENCE,
+    thorough: bool = False,
 ) -> tuple[Choice, ...]:
     """The algorithm for each result of a convolution, with the others that were considered.
 
@@ -65,6 +70,10 @@ def choose(
             (the number of products in its sum, for inputs up to 1).  None: 1e-3 in float32 and 1e-11 in float64, or
             four times what a plain sum of those products can be off by, if that is more.
         machine: what costs are predicted for.
+        thorough: also bound the error of candidates that cost more than the one that is taken.
+
+    Errors are bounded for a batch of 8 images, over which a weight gradient sums; for a larger batch they are larger,
+    those of a plain sum too.
 
     >>> from derive.layers import Conv2d
     >>> [c.algorithm for c in choose(Conv2d(64, 64, 3, padding=1), (8, 64, 56, 56), "float32")]
@@ -72,19 +81,19 @@ def choose(
     >>> [c.algorithm for c in choose(Conv2d(64, 64, 3, padding=1), (8, 64, 56, 56), "float32", tolerance=1e-4)][0]
     'winograd2'
     """
-    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine)
+    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine, thorough)
 
 
 @lru_cache(maxsize=256)
 def _choose(
-    layer: Conv, sizes: tuple[int, ...], dtype: str, tolerance: float | None, machine: Machine
+    layer: Conv, sizes: tuple[int, ...], dtype: str, tolerance: float | None, machine: Machine, thorough: bool
 ) -> tuple[Choice, ...]:
     applied = layer.on(tensor("X", BATCH, *map(index, sizes)), "Y")
     choices = []
     for result, plans in _plans(applied, ITEMSIZES[dtype]).items():
         plain = products(next(iter(plans.values())), IMAGES) * float(PRECISIONS[dtype].unit)
         limit = max(TOLERANCES[dtype], PLAIN * plain) if tolerance is None else tolerance
-        choices.append(_of(result, plans, dtype, limit, machine))
+        choices.append(_of(result, plans, dtype, limit, machine, thorough=thorough))
     return tuple(choices)
 
 
@@ -101,18 +110,22 @@ def _plans(applied: Applied, itemsize: int) -> dict[str, dict[str, Plan]]:
     return found
 
 
-def _of(result: str, plans: Mapping[str, Plan], dtype: str, limit: float, machine: Machine) -> Choice:
-    """The cheapest plan within the limit.  Errors are bounded until one is found, and for what is cheaper."""
+def _of(
+    result: str, plans: Mapping[str, Plan], dtype: str, limit: float, machine: Machine, *, thorough: bool
+) -> Choice:
+    """The cheapest plan within the limit.  Errors are bounded until one is found, or all of them."""
     costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype]) for name, plan in plans.items()}
     order = sorted(plans, key=lambda name: (round(costs[name].total, 6), list(ALGORITHMS).index(name)))
     chosen, seen = "", []
     for name in order:
         error, verdict = None, "costs more"
-        if not chosen:
+        if thorough or not chosen:
             error = bounds(plans[name], PRECISIONS[dtype], batch=IMAGES).relative
-            verdict = "taken" if error <= limit else f"its error may exceed the tolerance {limit:.1e}"
-            chosen = name if error <= limit else ""
-        seen.append(Candidate(name, costs[name], error, verdict))
+            if error > limit:
+                verdict = f"its error may exceed the tolerance {limit:.1e}"
+            elif not chosen:
+                chosen, verdict = name, "taken"
+        seen.append(Candidate(name, costs[name], error, verdict, error is not None and error <= limit))
     if not chosen:
         chosen, seen = _most_exact(seen)
     return Choice(result, chosen, tuple(seen))
@@ -121,8 +134,8 @@ def _of(result: str, plans: Mapping[str, Plan], dtype: str, limit: float, machin
 def _most_exact(seen: list[Candidate]) -> tuple[str, list[Candidate]]:
     """Where no plan is within the limit: the one with the smallest bound, and it says so."""
     best = min(seen, key=lambda c: (c.error or 0.0, c.cost.total))
-    told = "taken: of all, its bound is the smallest"
-    return best.algorithm, [Candidate(c.algorithm, c.cost, c.error, told if c is best else c.verdict) for c in seen]
+    told = f"taken: none is sure to be within the tolerance, and its bound {best.error:.1e} is the smallest"
+    return best.algorithm, [replace(c, verdict=told) if c is best else c for c in seen]
 
 
 def explained(choices: tuple[Choice, ...]) -> str:

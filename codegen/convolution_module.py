@@ -19,6 +19,7 @@ from codegen.templates.numpy.views import stored_view
 from derive.indices import Interval, variables
 from derive.layers import Applied
 
+TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
 AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
 ARGUMENTS = {
@@ -87,7 +88,7 @@ def convolution_source(
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
-        windows=helper() if any("windows(" in line for f in functions for line in f.block_buffers) else "",
+        shared=_sharing(plans), windows=helper() if any(map(_has_windows, functions)) else "",
     )  # fmt: skip
 
 
@@ -115,6 +116,17 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         "".join(word.capitalize() for word in name.split("_")), batched, plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
+
+
+def _sharing(plans: Mapping[str, Plan]) -> str:
+    """The results that are computed for tiles of several outputs at once, as the beginning of a sentence."""
+    names = [name for name, plan in plans.items() if name != "bias_gradient" and plan.algorithm in TILED]
+    return f"{', '.join(names)} {'computes' if len(names) == 1 else 'compute'}" if names else ""
+
+
+def _has_windows(f: Function) -> bool:
+    """Whether it keeps views of overlapping windows."""
+    return any("windows(" in line for line in f.block_buffers)
 
 
 def _is_rational(f: Function) -> bool:

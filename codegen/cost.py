@@ -17,7 +17,7 @@ from codegen.plan import Plan, Stage, extent
 from codegen.templates.numpy.matmul import Product, products_of
 from derive.terms import Monomial, Read
 
-BATCH = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
+TYPICAL = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 8.0, 6.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Predicted milliseconds for ``BATCH`` images, by what they are spent on."""
+    """Predicted milliseconds for ``TYPICAL`` images, by what they are spent on."""
 
     product: float = 0.0
     move: float = 0.0
@@ -71,7 +71,7 @@ class Cost:
 
 
 def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4) -> Cost:
-    """The predicted cost of a plan with one result, at ``BATCH`` images.
+    """The predicted cost of a plan with one result, at ``TYPICAL`` images.
 
     >>> from codegen.plan import BATCH
     >>> from codegen.plans.im2col import im2col
@@ -81,8 +81,8 @@ def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4) -> Cost
     >>> found.product > found.move > found.call
     True
     """
-    images = min(plan.block, BATCH)
-    blocks = -(-BATCH // images)
+    images = min(plan.block, TYPICAL)
+    blocks = -(-TYPICAL // images)
     model = _Model(plan, machine, images, itemsize)
     total = Cost()
     for stage in plan.stages:

@@ -103,8 +103,9 @@ def emit(
         algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
             results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
             what ``codegen.choose`` predicts to be fastest.
-        tolerance: the largest error that "auto" accepts, relative to the largest value a result can have; None:
-            1e-3 in float32, 1e-11 in float64.
+        tolerance: the largest error that "auto" accepts, relative to the largest value a result can have, for a batch
+            of 8 images; None: as ``codegen.choose.choose`` says, about 1e-3 in float32.  Where no algorithm is sure to
+            be within it, the one with the smallest bound is taken.
 
     Returns:
         The ``Emitted`` text.
@@ -121,11 +122,7 @@ def emit(
     Traceback (most recent call last):
     codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'
     """
-    if backend == "cupy":
-        raise EmitError("backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'")
-    _one_of("backend", backend, ("numpy",))
-    _one_of("dtype", dtype, tuple(ITEMSIZES))
-    shape = _numbers(layer, input_shape)
+    shape = request(layer, backend, input_shape, dtype, algorithm, tolerance)
     if isinstance(layer, Conv):
         return _convolution(layer, shape, dtype, algorithm, tolerance)
     if isinstance(layer, Sequential):
@@ -133,6 +130,38 @@ def emit(
             raise EmitError(f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'")
         return _network(layer, shape, dtype)
     raise EmitError(f"layer={layer!r}: Conv1d, Conv2d, Conv3d and Sequential can be emitted")
+
+
+def request(
+    layer: Layer,
+    backend: str,
+    input_shape: Sequence[int],
+    dtype: str,
+    algorithm: str | Mapping[str, str] = "auto",
+    tolerance: float | None = None,
+) -> tuple[int, ...]:
+    """The shape as plain integers, once everything that ``emit`` is asked for has been looked at.
+
+    Raises LayerError or EmitError, as ``emit``.
+    """
+    if backend == "cupy":
+        raise EmitError("backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'")
+    _one_of("backend", backend, ("numpy",))
+    _one_of("dtype", dtype, tuple(ITEMSIZES))
+    _check_tolerance(tolerance, algorithm, layer)
+    return _numbers(layer, input_shape)
+
+
+def _check_tolerance(tolerance: object, algorithm: str | Mapping[str, str], layer: Layer) -> None:
+    """A tolerance is a positive number, and there is something to choose by it."""
+    if tolerance is None:
+        return
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+        raise EmitError(f"tolerance={tolerance!r}: it has to be a finite number above 0, such as 1e-3")
+    if not isinstance(layer, Conv) or (isinstance(algorithm, str) and algorithm != "auto"):
+        raise EmitError(
+            f"tolerance={tolerance!r}: nothing is chosen by it where the algorithm is fixed, to {algorithm!r}"
+        )
 
 
 def _one_of(argument: str, value: object, legal: Sequence[str]) -> None:

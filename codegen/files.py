@@ -20,6 +20,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         with Path(path).open("wb") as stream:
             stream.write(content)
         return
+    if target.is_dir():
+        raise IsADirectoryError(f"{path}: it is a folder; name a file in it")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {target.parent} to write to; make it first")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")  # beside it: a rename stays on its disk

@@ -26,7 +26,6 @@ from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from derive.indices import symbol
 
-RESULT = "out"  # the name, in a text, of the block of a result that is being written
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
 
 

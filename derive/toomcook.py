@@ -35,9 +35,10 @@ from derive.points import Matrix, amplification, best_points, lagrange, powers
 from derive.terms import Monomial, Tensor, define, expression, tensor, term
 
 SCALES = ("integer", "none")
+MOST = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ToomCook:
     """F(m, r): what computes m outputs of a kernel of r cells with t = m + r - 1 multiplications.
 
@@ -58,6 +59,9 @@ class ToomCook:
         for name, (matrix, rows, columns) in shapes.items():
             if len(matrix) != rows or any(len(row) != columns for row in matrix):
                 raise ValueError(f"{name}: a matrix of {rows} x {columns} is needed for F({self.m}, {self.r})")
+
+    def __repr__(self) -> str:
+        return f"F({self.m}, {self.r}) at {', '.join(map(str, self.points))} and infinity"
 
     @property
     def multiplications(self) -> int:
@@ -149,7 +153,8 @@ def toom_cook(m: int, r: int, *, points: Sequence[Fraction | int] | None = None,
     """
     for name, size in (("m", m), ("r", r)):
         if type(size) is not int or size < 1:
-            raise ValueError(f"{name}={size!r}: F(m, r) is for integers m >= 1 and r >= 1; the nearest is {name}=1")
+            nearest = max(1, round(size)) if isinstance(size, float) and abs(size) < MOST else 1
+            raise ValueError(f"{name}={size!r}: F(m, r) is for integers m, r >= 1; the nearest is {name}={nearest}")
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}: the scales are {' and '.join(SCALES)}")
     chosen = best_points(m, r) if points is None else _given(m, r, points)

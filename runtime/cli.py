@@ -273,6 +273,8 @@ def emit(  # noqa: PLR0913 - an argument an option
 
     It is made for one input shape; the batch size stays free.
     """
+    if tune:
+        ask_environment(1)  # before NumPy is imported, below
     from runtime import lenet as job
     from runtime.compile import emit as emit_text
     from runtime.compile import numeric_output_shape
@@ -293,7 +295,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     at = job.INPUT_SHAPE if input is None else sizes("--input", input)
     made = make_layer(layer, given)
     numeric_output_shape(made, at)
-    wanted = algorithms(made, at, dtype, algorithm, tolerance, explain=explain, tune=tune)
+    wanted = algorithms(made, at, dtype, backend, algorithm, tolerance, explain=explain, tune=tune)
     emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype, algorithm=wanted, tolerance=tolerance)
     if check:
         _told_effort(made, at)

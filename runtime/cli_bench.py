@@ -55,14 +55,14 @@ def bench(
 
     chosen = find(case or (QUICK if quick else ()))
     if list_cases:
-        typer.echo(_listed(find(case or ())))
+        typer.echo(_listed(chosen))
         return
     _check_plot(plot)
     wanted = sweeps(doublings=_QUICK_DOUBLINGS if quick else _DOUBLINGS) if growth else ()
     if rounds is None:
         rounds = job.QUICK_ROUNDS if quick else job.ROUNDS
     with job.prepared(rounds=rounds, threads=threads) as ready:
-        if (warning := remedy(threads)) is not None:
+        if (warning := remedy(1)) is not None:
             say(f"certiconv: warning: {warning}")
         results: list[Result] = []
         growths: list[Growth] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from runtime.cli_messages import say
+from runtime.threads import remedy
 
 if TYPE_CHECKING:
     from derive.layers import Layer
@@ -17,6 +18,7 @@ def algorithms(
     layer: Layer,
     shape: tuple[int, ...],
     dtype: str,
+    backend: str,
     asked: str,
     tolerance: float | None,
     *,
@@ -27,7 +29,9 @@ def algorithms(
 
     What --explain and --tune have to say goes to standard error, so that the text can be piped.
     """
+    from codegen.emit import request
     from derive.layers import Conv
+    from runtime.device import choose as choose_backend
 
     if not (explain or tune):
         return asked
@@ -38,14 +42,19 @@ def algorithms(
         )
     if tune and asked != "auto":
         raise typer.BadParameter(f"it chooses the algorithm, and --algorithm {asked} is given.", param_hint="--tune")
+    if asked != "auto":
+        raise typer.BadParameter(f"it explains a choice, and --algorithm {asked} is given.", param_hint="--explain")
+    request(layer, choose_backend(backend), shape, dtype, asked, tolerance)
     if explain:
         from codegen.choose import choose, explained
 
-        say(explained(choose(layer, shape, dtype, tolerance=tolerance)))
+        say(explained(choose(layer, shape, dtype, tolerance=tolerance, thorough=True)))
     if not tune:
         return asked
     from runtime import tune as measuring
 
+    if (warning := remedy(1)) is not None:
+        say(f"certiconv: warning: what is measured may mislead: {warning}")
     found = measuring.tune(layer, shape, dtype, tolerance=tolerance)
     say(found.text())
     return found.algorithms

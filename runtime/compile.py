@@ -65,7 +65,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
         dtype: float32 or float64.
         threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it
-            (`runtime.parallel`), and gradients by parameters may then differ from those of one thread by rounding.
+            (`runtime.parallel`), and results may then differ from those of one thread by rounding.
         cache_dir: the folder of emitted text; None: the user's cache folder.
 
     Returns:
@@ -103,10 +103,14 @@ def checked_threads(threads: int) -> int:
     Traceback (most recent call last):
     ValueError: threads=0 is less than 1; nearest legal: 1
     """
+    if type(threads) is not int:
+        raise TypeError(f"threads={threads!r} is {type(threads).__name__}; an integer of at least 1 is needed")
     if threads < 1:
         raise ValueError(f"threads={threads} is less than 1; nearest legal: 1")
     if threads > 1 and (told := remedy(1)) is not None:
-        warnings.warn(f"threads={threads}: right, but maybe slower than one: {told}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"threads={threads}: right, but probably much slower than one: {told}", RuntimeWarning, stacklevel=3
+        )
     return threads
 
 

@@ -1,7 +1,8 @@
 """Which algorithm is fastest here: the candidates of a convolution measured side by side, and remembered.
 
 ``codegen.choose`` predicts; this measures.  For each result every candidate whose error is within the tolerance, and
-that is not predicted to be hopeless, runs on the same arrays in turns, one BLAS thread each, and the least median wins.
+that is not predicted to be hopeless, runs on the same arrays in turns, and the least median wins.  BLAS is held at one
+thread, or asked to have one before it is loaded.
 The answer is kept on disk under the hash of everything it depends on: the layer, the shape, the dtype, the tolerance,
 the versions of NumPy and of the generator, and the processor.  An entry that cannot be read is measured again.
 """
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import codegen
 from codegen.choose import Choice, choose
 from codegen.files import write_atomically
+from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv
 from runtime.compile import generator, load_text, user_cache_dir
 from runtime.roofline import probe
@@ -32,6 +34,10 @@ from runtime.timing import interleave
 HOPELESS = 4.0  # a candidate predicted to take so many times the best is not measured
 ROUNDS = 9
 Array = npt.NDArray[Any]
+
+
+class TuneError(ValueError):
+    """A request that nothing can be measured for; the text names the argument and what would be possible."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,10 @@ def tune(
         cache_dir: where answers are kept; None: the user's cache folder.
 
     Raises:
-        ValueError: the batch is empty.
+        TuneError: the batch is empty.
     """
     if input_shape[0] < 1:
-        raise ValueError(
-            f"input_shape={input_shape}: nothing can be measured on an empty batch; the nearest batch is 1"
-        )
+        raise TuneError(f"input_shape={input_shape}: nothing can be measured on an empty batch; the nearest batch is 1")
     request = (
         generator(),
         repr(layer),
@@ -84,15 +88,14 @@ def tune(
         dtype,
         tolerance,
         np.__version__,
-        platform.processor(),
-        platform.machine(),
+        _processor(),
     )
     folder = user_cache_dir() if cache_dir is None else Path(cache_dir)
     entry = folder / f"tuned-{hashlib.sha256(repr(request).encode()).hexdigest()}.json"
     known = _read(entry)
     if known is not None:
         return known
-    choices = choose(layer, input_shape, dtype, tolerance=tolerance)
+    choices = choose(layer, input_shape, dtype, tolerance=tolerance, thorough=True)
     medians = _measured(layer, input_shape, dtype, choices)
     algorithms = {c.result: c.algorithm for c in choices} | {r: min(m, key=m.__getitem__) for r, m in medians.items()}
     _write(entry, algorithms, medians)
@@ -100,11 +103,25 @@ def tune(
 
 
 def _read(entry: Path) -> Tuned | None:
+    """What an entry says; None where it cannot be read, or names what no version of this program would write."""
     try:
         data = json.loads(entry.read_text(encoding="utf-8"))
-        return Tuned(dict(data["algorithms"]), {k: dict(v) for k, v in data["medians"].items()}, remembered=True)
+        algorithms = {str(result): str(name) for result, name in data["algorithms"].items()}
+        medians = {str(k): {str(name): float(ms) for name, ms in v.items()} for k, v in data["medians"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    known = set(algorithms.values()).union(*medians.values()) <= set(ALGORITHMS)
+    return Tuned(algorithms, medians, remembered=True) if algorithms and known else None
+
+
+def _processor() -> str:
+    """What the processor calls itself, where the system says so."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} {models[0] if models else platform.processor()}"
 
 
 def _write(entry: Path, algorithms: Mapping[str, str], medians: Mapping[str, Mapping[str, float]]) -> None:
@@ -133,12 +150,9 @@ def _measured(
 
 
 def _worth_measuring(choice: Choice) -> list[str]:
+    """The candidates within the tolerance that are not predicted to be hopeless."""
     best = next(c for c in choice.candidates if c.algorithm == choice.algorithm)
-    return [
-        c.algorithm
-        for c in choice.candidates
-        if c.cost.total >= best.cost.total and c.cost.total <= HOPELESS * best.cost.total
-    ]
+    return [c.algorithm for c in choice.candidates if c.within and c.cost.total <= HOPELESS * best.cost.total]
 
 
 def _module(layer: Conv, shape: tuple[int, ...], dtype: str, result: str, algorithm: str) -> ModuleType:

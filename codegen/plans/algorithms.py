@@ -34,6 +34,7 @@ KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE: Limits = (("kernel_size", 1), ("padding", 0))
 NO_DILATION: Limits = (("dilation", 1),)
 UNIT_STEPS: Limits = (("stride", 1), ("dilation", 1))
+LONGEST = 11  # cells of a kernel, so that points are chosen for tiles of four outputs too
 SIDES = {"winograd2": (3, 5), "winograd4": (3,)}  # kernels for which theorems are committed
 
 
@@ -63,10 +64,10 @@ def _pointwise(applied: Applied) -> Limits:
 
 
 def _one_side(applied: Applied) -> Limits | None:
-    """Kernels with one side on all axes, of which there are at most two, and unit steps."""
+    """Kernels with one side on all axes, of which there are at most two, not too long, and unit steps."""
     sides = {(w.kernel.constant, w.stride.constant, w.dilation.constant) for w in applied.windows}
     ((side, *steps), *others) = sides
-    if len(applied.windows) > 2 or others or steps != [1, 1] or side is None or side < 2:
+    if len(applied.windows) > 2 or others or steps != [1, 1] or side is None or not 2 <= side <= LONGEST:
         return None
     return with_kernel(side)
 

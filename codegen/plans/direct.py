@@ -6,8 +6,8 @@
     bias gradient    du[n] = Sum dZ[n]
 
 In groups of Og outputs and Cg inputs, output n reads the inputs (n // Og) Cg + c with c < Cg.  Each statement works on
-all positions of a block of images.  No window is copied, so this needs the least memory, and
-with a handful of kernel numbers the least time.
+all positions of a block of images.  No window is copied, so this needs the least memory; for more than a handful of
+kernel numbers it is slow.
 """
 
 from __future__ import annotations

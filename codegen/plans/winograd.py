@@ -6,7 +6,7 @@ their theorem are in ``derive.toomcook``.  On two axes it is nested: F(4 x 4, 3 
     forward          V = B D        tiles D of the input, t cells a side, m apart, transformed
                      U = G W        the kernel transformed
                      M[t] = V[t] U[t]            for each t a product over channels
-                     Zt = A M       tiles of m outputs, put together and the bias added
+                     Zt = A M       tiles of m outputs; the bias added, and put together
     input gradient   the same of the cotangent with the kernel flipped, channels changing places
     weight gradient  dU[t] = Sum V[t]' Q[t] with Q = A' dZ, tiles of the cotangent transformed; dW = G' dU
 
@@ -226,7 +226,7 @@ def _biased(tiling: Tiling, y: Stage, bias: Tensor) -> Stage:
 
 
 def _together(tiling: Tiling, y: Stage, output: Sequence[Interval], name: str) -> Stage:
-    """``Z[b,n,h] = Sum_{i,j} [h == m j + i] Zu[i,b,j,n]``."""
+    """``Z[b,n,h] = Sum_{i,j} [h == m j + i] Zt[i,b,j,n]``, with Zu for Zt where a bias was added."""
     depth = 2 + tiling.axes
     b, n, *h = variables(0, depth)
     i, j = variables(depth, tiling.axes), variables(depth + tiling.axes, tiling.axes)

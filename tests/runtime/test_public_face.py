@@ -26,7 +26,7 @@ PROMISED = {
     "runtime": "Gradients Network compile",
 }
 WITH_EXAMPLE = {
-    "derive": "AvgPool2d Conv2d Linear gradient lenet output_shape reduction winograd",
+    "derive": "AvgPool2d Conv2d Linear gradient lenet output_shape reduction ToomCook winograd",
     "codegen": "emit",
     "runtime": "Settings backends compile load_digits load_idx_folder standardise",
 }
