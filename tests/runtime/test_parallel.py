@@ -346,7 +346,7 @@ def test_without_threadpoolctl_it_is_said_and_done_all_the_same(monkeypatch: pyt
     monkeypatch.setattr(threads, "_can_set", lambda: False)
     for name in threads.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    told = r"threads=2: right, but maybe slower than one: .* not known to be 1: .*install the extra `threads`"
+    told = r"threads=2: right, but probably much slower than one: .* not known to be 1: .*install the extra `threads`"
     with pytest.warns(RuntimeWarning, match=told) as caught:
         operation = compiled(LAYER, IMAGE, 2)
     with pytest.warns(RuntimeWarning, match=told):
