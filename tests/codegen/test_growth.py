@@ -191,7 +191,7 @@ def spoiled(old: str, new: str) -> Emitted:
 
 def test_a_text_that_rounds_more_than_its_bound_is_refuted() -> None:
     """Every exact run passes; the run in the dtype finds what leaves the bound, and lets pass what stays within."""
-    old = "result = np.empty("
+    old = "result = _result("
     worse = 'w.U *= w.dtype.type({}) if w.dtype == "float32" else 1\n    ' + old
     with pytest.raises(Refuted, match=r"forward, .* in float32: output is off by .*, and rounding explains"):
         check(spoiled(old, worse.format("1.001")))

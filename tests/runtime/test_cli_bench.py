@@ -152,6 +152,8 @@ def test_ctrl_c_keeps_what_was_timed(monkeypatch: pytest.MonkeyPatch, arguments:
 
 def test_without_a_hold_on_blas_a_warning_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.threads._can_set", lambda: False)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "2")  # as the command asks for where the user did not
     ran = certiconv("--quick", "--rounds", "1", "--threads", "2")
     assert ran.exit_code == 0
     assert "warning: the number of BLAS threads is not known to be 1" in ran.stderr

@@ -146,7 +146,7 @@ def test_convolution_gradients_are_its_adjoints(case: Case, direction: int) -> N
 def test_the_cases_hold_remainders_even_kernels_and_strides_unlike_dilations() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=200, derandomize=True)
+    @settings(max_examples=500, derandomize=True)
     @given(CASES)
     def look(case: Case) -> None:
         axis = case.rows
