@@ -15,7 +15,9 @@ Importing this package is quick: SymPy and Z3 are loaded by the first call that 
 """
 
 from derive.derivation import Derivation
+from derive.fourier import convolution_theorem
 from derive.gradients import gradient
+from derive.identities import commutativity, flipped_kernel, tiled_convolution
 from derive.indices import symbol, symbols
 from derive.kernel import Theorem
 from derive.layers import (
@@ -59,11 +61,15 @@ __all__ = [
     "Tanh",
     "Theorem",
     "ToomCook",
+    "commutativity",
+    "convolution_theorem",
+    "flipped_kernel",
     "gradient",
     "lenet",
     "output_shape",
     "reduction",
     "symbol",
     "symbols",
+    "tiled_convolution",
     "winograd",
 ]

@@ -153,8 +153,7 @@ def _choices(equation: Zero, indices: Iterable[Index], bound: range) -> Iterator
     """Bound variables that the equation can be solved for without a division, those of the first index first."""
     for chosen in indices:
         for level in sorted(chosen.variables & set(bound)):
-            parts = equation.e.linear_in(level)
-            if parts is not None and parts[0].constant in (1, -1):
+            if equation.e.slope(level) in (1, -1):
                 yield level
 
 

@@ -1,120 +1,49 @@
-"""Identities that fast algorithms rest on, each a theorem for all sizes, and the tactics that put them to use.
+"""Identities that fast algorithms rest on, each a theorem of the kernel for all sizes.
 
-Toom-Cook for tiles of a convolution with stride 1, for all batches, channels, numbers of tiles and paddings p:
+``tiled_convolution``: Toom-Cook for tiles of a convolution with stride 1, for all batches, channels, numbers of tiles
+and paddings p,
 
     Sum_t A[i,t] Sum_c (Sum_a G[t,a] W[n,c,a]) (Sum_e B[t,e] X[b,c,m j + e - p])
         = Sum_{c,a} W[n,c,a] X[b,c,m j + i + a - p]                                       for i < m
 
-and the same on two axes, where the three matrices stand once for each (``tiled``).  ``derive.folding`` has the tactic
-that proves it, and ``joined`` turns a sum over tiles and positions in them into a sum over positions.
+and the same on two axes, where the three matrices stand once for each.
 
 A convolution in the sense of mathematics runs through its kernel backwards: it is the layer's cross-correlation with
-the kernel flipped (``flip``).  In that form, over the whole line, kernel and input may change places (``commute``).
+the kernel flipped (``flipped_kernel``).  In that form, over the whole line, kernel and input may change places
+(``commutativity``).  That the discrete Fourier transform turns it into products is ``derive.fourier``'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from derive import kernel, tactics
 from derive.folding import through_identity
-from derive.indices import IndexLike, Interval, index, inside, interval, symbols, var, variables
-from derive.kernel import Theorem, Where
-from derive.obligations import Refused
+from derive.indices import inside, interval, symbols, var, variables
+from derive.kernel import Theorem
 from derive.rules import Reguard, Reindex
-from derive.terms import Monomial, Substitution, define, expression, tensor, term
+from derive.terms import define, tensor, term
+from derive.tiles import flipped
 from derive.toomcook import ToomCook
-
-# --- tactics ------------------------------------------------------------------------------------------------------
-
-
-def joined(theorem: Theorem, where: Where, pair: tuple[int, int], size: IndexLike) -> Theorem:
-    """``Sum_{j<T, i<m} F(m j + i) = Sum_{h<size} F(h)``: a sum over tiles and the cells in each as one over cells.
-
-    ``pair`` numbers the monomial's variables j and i; h takes the place of j, and i goes.  The cells from ``size`` up
-    to m T have to be zero by the box of something that is read directly.  Raises Refused where they are not, or where
-    an interval does not start at 0 or m is no number.
-
-    >>> from derive.indices import interval, symbol, var
-    >>> from derive.terms import tensor, term
-    >>> n = symbol("n")
-    >>> X = tensor("X", n)
-    >>> tiles = term(0, X[4 * var(0) + var(1)], over=[interval(0, (n + 3) // 4), interval(0, 4)])
-    >>> joined(kernel.begin(tiles), (0,), (0, 1), n).rhs
-    Sum{0<=$0<n}*X[$0]
-    """
-    at = kernel.place(theorem, where)
-    binders = at.monomial.binders
-    tile, cell = pair
-    if not {tile, cell} <= set(range(len(binders))) or tile == cell:
-        raise Refused(f"pair={pair}: the monomial binds {len(binders)} variables, and two of them are needed")
-    (low, tiles), (start, m) = binders[tile], binders[cell]
-    if (low.constant, start.constant) != (0, 0) or m.constant is None:
-        raise Refused(f"pair={pair}: tiles and cells are counted from 0, and a tile has a number of cells")
-    names = [k for k in range(len(binders)) if k != cell]
-    level = {k: var(at.depth + p) for p, k in enumerate(names)}
-    h = level[tile]
-    forward = [level[k] if k in names else h - m * (h // m) for k in range(len(binders))]
-    forward[tile] = h // m
-    inverse = [var(at.depth + k) for k in names]
-    inverse[names.index(tile)] = m * var(at.depth + tile) + var(at.depth + cell)
-    whole = [(index(0), m * tiles) if k == tile else binders[k] for k in names]
-    cut = [(index(0), index(size)) if k == tile else binders[k] for k in names]
-    return _reindexed(theorem, where, Reindex(tuple(whole), tuple(forward), tuple(inverse)), cut)
-
-
-def flipped(theorem: Theorem, where: Where, variable: int) -> Theorem:
-    """``Sum_{lo <= a < hi} F(a) = Sum_{lo <= a < hi} F(lo + hi - 1 - a)``: a sum taken backwards.
-
-    >>> from derive.indices import interval, symbol, var
-    >>> from derive.terms import tensor, term
-    >>> r = symbol("r")
-    >>> flipped(kernel.begin(term(0, tensor("W", r)[r - 1 - var(0)], over=[interval(0, r)])), (0,), 0).rhs
-    Sum{0<=$0<r}*W[$0]
-    """
-    at = kernel.place(theorem, where)
-    binders = at.monomial.binders
-    if variable not in range(len(binders)):
-        raise Refused(f"variable={variable}: the monomial binds {len(binders)} variables")
-    low, high = binders[variable]
-    turned = list(variables(at.depth, len(binders)))
-    turned[variable] = low + high - 1 - turned[variable]
-    return _reindexed(theorem, where, Reindex(binders, tuple(turned), tuple(turned)), binders)
-
-
-def _reindexed(theorem: Theorem, where: Where, step: Reindex, binders: Sequence[Interval]) -> Theorem:
-    """Reindex one monomial; with these intervals, and without the guards that only repeat the old ones."""
-    at = kernel.place(theorem, where)
-    scope = at.depth + len(step.binders)
-    put = Substitution(at.scope, (*variables(0, at.depth), *step.forward), scope)
-    m = at.monomial
-    kept = tuple(map(put.guard, m.guards))
-    new = Monomial(m.coefficient, step.binders, kept, tuple(map(put.factor, m.factors)))
-    moved = kernel.rewrite(theorem, where, step)
-    for wanted in expression(at.depth, [new]).monomials:
-        moved = kernel.rewrite(moved, tactics.locate(moved, at.depth, wanted), Reguard(tuple(binders), wanted.guards))
-    return moved
-
 
 # --- tiled convolution, for all sizes -----------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)
-def tiled(f: ToomCook, axes: int = 1) -> Theorem:
+def tiled_convolution(f: ToomCook, *, axes: int = 1) -> Theorem:
     """Toom-Cook on tiles equals convolution with stride 1, on one axis or nested on two, for all sizes.
 
     The left side is the algorithm and the right side the definition; the free variables are the batch b, the output
     channel n, for each axis the tile j, and for each axis the position i in the tile.  Sizes are N, C, M (output
     channels), T0 and T1 (tiles), n0 and n1 (input), and the padding p0 and p1, all symbols, on which nothing is
-    assumed.  Raises ValueError for another number of axes.
+    assumed.  ``f`` is what ``derive.winograd`` returns.  Raises ValueError for another number of axes.  The source is
+    Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016), section 4.
 
     >>> from derive.toomcook import toom_cook
-    >>> tiled(toom_cook(2, 3, points=(0, 1, -1))).rhs
+    >>> tiled_convolution(toom_cook(2, 3, points=(0, 1, -1))).rhs
     Sum{0<=$4<C,0<=$5<3}*W[$1,$4,$5]*X[$0,$4,2*$2+$3+$5-p0]
     """
-    if axes not in (1, 2):
-        raise ValueError(f"axes={axes}: the identity is nested on 1 or 2 axes")
+    _check_axes(axes, 2)
     return through_identity(_algorithm(f, axes), f)
 
 
@@ -154,14 +83,16 @@ def _algorithm(f: ToomCook, axes: int) -> Theorem:
 
 
 @lru_cache(maxsize=4)
-def flip(axes: int = 1) -> Theorem:
+def flipped_kernel(*, axes: int = 1) -> Theorem:
     """Cross-correlation with the flipped kernel ``F[n,c,a] := W[n,c,r-1-a]`` is convolution, for all sizes.
 
     The free variables are the batch, the output channel, and the position h on each axis.
+    Raises ValueError for a number of axes other than 1, 2 and 3.
 
-    >>> flip()
+    >>> flipped_kernel()
     |- Sum{0<=$3<C,0<=$4<r0}*F[$1,$3,$4]*X[$0,$3,$2+$4-r0+1] = Sum{0<=$3<C,0<=$4<r0}*W[$1,$3,$4]*X[$0,$3,$2-$4]
     """
+    _check_axes(axes, 3)
     batch, channels, out = symbols("N C M")
     r, sizes, outs = (symbols(" ".join(f"{letter}{k}" for k in range(axes))) for letter in "rno")
     w, x = tensor("W", out, channels, *r), tensor("X", batch, channels, *sizes)
@@ -181,10 +112,10 @@ def flip(axes: int = 1) -> Theorem:
 
 
 @lru_cache(maxsize=1)
-def commute() -> Theorem:
+def commutativity() -> Theorem:
     """Convolution of two rows is commutative, for all sizes and at every position h where it may be other than 0.
 
-    >>> commute()
+    >>> commutativity()
     |- Sum{0<=$1<r}*w[$1]*x[$0-$1] = Sum{0<=$1<n}*w[$0-$1]*x[$1]
     """
     r, n = symbols("r n")
@@ -196,4 +127,10 @@ def commute() -> Theorem:
     return kernel.rewrite(theorem, (0,), Reguard(x.box, ()))
 
 
-__all__ = ["commute", "flip", "flipped", "joined", "through_identity", "tiled"]
+def _check_axes(axes: int, most: int) -> None:
+    if type(axes) is not int or not 1 <= axes <= most:
+        near = min(max(axes, 1), most) if type(axes) is int else 1
+        raise ValueError(f"axes={axes!r}: the identity is for 1 <= axes <= {most}; the nearest is {near}")
+
+
+__all__ = ["commutativity", "flipped_kernel", "tiled_convolution"]

@@ -225,6 +225,16 @@ class Index:
             return None
         return a, b
 
+    def slope(self, level: int) -> int | None:
+        """How far one step of the variable moves it, where that is one number: 0 where the variable does not occur.
+
+        >>> n = symbol("n")
+        >>> (3 * var(0) + n).slope(0), (n * var(0)).slope(0), (var(0) // 2).slope(0)
+        (3, None, None)
+        """
+        parts = self.linear_in(level)
+        return None if parts is None else parts[0].constant
+
 
 IndexLike = Union[Index, int]
 

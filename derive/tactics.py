@@ -98,7 +98,7 @@ def contract_all(theorem: Theorem, prefer: Sequence[int] = ()) -> Theorem:
 
 
 def _contraction(at: Place, prefer: Sequence[int]) -> Contract | None:
-    candidates: list[tuple[int, int, Contract]] = []
+    candidates: list[tuple[int, int, Index, Contract]] = []
     for guard in at.monomial.guards:
         if not isinstance(guard, Zero):
             continue
@@ -109,9 +109,8 @@ def _contraction(at: Place, prefer: Sequence[int]) -> Contract | None:
             unit = parts[0].constant in (1, -1)
             simple = len(guard.e.variables)
             rank = (0 if unit else 1) * 100 + (0 if k in prefer else 10) + simple
-            candidates.append((rank, k, Contract(k, guard)))
-    for _, _, step in sorted(candidates, key=lambda c: (c[0], c[1], c[2].guard.text)):
-        a = _slope(step.guard, at.depth + step.variable)
+            candidates.append((rank, k, parts[0], Contract(k, guard)))
+    for _, _, a, step in sorted(candidates, key=lambda c: (c[0], c[1], c[3].guard.text)):
         known = at.hypotheses + tuple(g for g in at.known if not _speaks_of(g, at.depth + step.variable))
         if any(ask(question(known, NonNegative(s * a - 1))).status == "proved" for s in (index(1), index(-1))):
             return step
@@ -129,7 +128,7 @@ def _simple(e: Expr) -> tuple[Where, Contract] | None:
     for where, m, depth in scopes(e):
         for guard in m.guards:
             own = [v for v in guard.indices()[0].variables if v >= depth] if isinstance(guard, Zero) else []
-            if len(own) == 1 and _slope(guard, own[0]).constant in (1, -1):
+            if len(own) == 1 and guard.indices()[0].slope(own[0]) in (1, -1):
                 return where, Contract(own[0] - depth, guard)
     return None
 
@@ -169,7 +168,7 @@ def _solve_new(theorem: Theorem, depth: int, old: int, before: set[Guard]) -> Th
     while fresh:
         guard, *fresh = fresh
         where = next((w for w, m, own in scopes(theorem.rhs) if own == depth and guard in m.guards), None)
-        level = next((k for k in range(depth, depth + old) if _slope(guard, k).constant in (1, -1)), None)
+        level = next((k for k in range(depth, depth + old) if guard.indices()[0].slope(k) in (1, -1)), None)
         if where is None or level is None:
             continue
         theorem = kernel.rewrite(theorem, where, Contract(level - depth, guard))
@@ -189,11 +188,6 @@ def _closed_up(guard: Zero, level: int) -> Zero:
         return var(atom.level - 1) if isinstance(atom, Var) and atom.level > level else None
 
     return Zero(guard.e.substitute(down))
-
-
-def _slope(guard: Guard, level: int) -> Index:
-    parts = guard.indices()[0].linear_in(level)
-    return index(0) if parts is None else parts[0]
 
 
 def _speaks_of(guard: Guard, level: int) -> bool:

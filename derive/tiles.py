@@ -11,14 +11,17 @@ A plan that works tile by tile is opened to such sums.  Nothing here is trusted:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from derive import kernel, tactics
-from derive.identities import flipped, joined
-from derive.indices import Guard, Index, Var, Zero, index, inside, var
+from derive.indices import Guard, Index, IndexLike, Interval, Var, Zero, index, inside, var, variables
 from derive.kernel import Theorem, Where
-from derive.rules import Contract, Reguard
-from derive.terms import Monomial
+from derive.obligations import Refused
+from derive.rules import Contract, Reguard, Reindex
+from derive.terms import Monomial, Substitution, expression
+
+# --- tiles put together -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,16 @@ def _tiled(where: Where, m: Monomial, depth: int, guard: Guard) -> _Tiled | None
     own = [depth + k for k in range(len(m.binders))]
     for cell in own:
         low, high = m.binders[cell - depth]
-        slope = _slope(guard.e, cell)
+        slope = guard.e.slope(cell)
         if slope not in (1, -1) or low.constant != 0 or high.constant is None or high.constant < 2:
             continue
         for tile in own:
             if tile != cell and m.binders[tile - depth][0].constant == 0:
                 size = high.constant
-                if _slope(guard.e, tile) == size * slope:
+                if guard.e.slope(tile) == size * slope:
                     whole = var(cell) + size * var(tile) - guard.e * slope
                     return _Tiled(where, depth, guard, cell, tile, size, whole)
     return None
-
-
-def _slope(e: Index, level: int) -> int | None:
-    parts = e.linear_in(level)
-    return None if parts is None else parts[0].constant
 
 
 def _solved(theorem: Theorem, t: _Tiled) -> Theorem:
@@ -101,6 +99,77 @@ def _solved(theorem: Theorem, t: _Tiled) -> Theorem:
 def _without(e: Index, gone: int) -> Index:
     """The index once the variable at this level is gone."""
     return e.substitute(lambda atom: var(atom.level - 1) if isinstance(atom, Var) and atom.level > gone else None)
+
+
+# --- sums taken in another order ----------------------------------------------------------------------------------
+
+
+def joined(theorem: Theorem, where: Where, pair: tuple[int, int], size: IndexLike) -> Theorem:
+    """``Sum_{j<T, i<m} F(m j + i) = Sum_{h<size} F(h)``: a sum over tiles and the cells in each as one over cells.
+
+    ``pair`` numbers the monomial's variables j and i; h takes the place of j, and i goes.  The cells from ``size`` up
+    to m T have to be zero by the box of something that is read directly.  Raises Refused where they are not, or where
+    an interval does not start at 0 or m is no number.
+
+    >>> from derive.indices import interval, symbol, var
+    >>> from derive.terms import tensor, term
+    >>> n = symbol("n")
+    >>> X = tensor("X", n)
+    >>> tiles = term(0, X[4 * var(0) + var(1)], over=[interval(0, (n + 3) // 4), interval(0, 4)])
+    >>> joined(kernel.begin(tiles), (0,), (0, 1), n).rhs
+    Sum{0<=$0<n}*X[$0]
+    """
+    at = kernel.place(theorem, where)
+    binders = at.monomial.binders
+    tile, cell = pair
+    if not {tile, cell} <= set(range(len(binders))) or tile == cell:
+        raise Refused(f"pair={pair}: the monomial binds {len(binders)} variables, and two of them are needed")
+    (low, tiles), (start, m) = binders[tile], binders[cell]
+    if (low.constant, start.constant) != (0, 0) or m.constant is None:
+        raise Refused(f"pair={pair}: tiles and cells are counted from 0, and a tile has a number of cells")
+    names = [k for k in range(len(binders)) if k != cell]
+    level = {k: var(at.depth + p) for p, k in enumerate(names)}
+    h = level[tile]
+    forward = [level[k] if k in names else h - m * (h // m) for k in range(len(binders))]
+    forward[tile] = h // m
+    inverse = [var(at.depth + k) for k in names]
+    inverse[names.index(tile)] = m * var(at.depth + tile) + var(at.depth + cell)
+    whole = [(index(0), m * tiles) if k == tile else binders[k] for k in names]
+    cut = [(index(0), index(size)) if k == tile else binders[k] for k in names]
+    return _reindexed(theorem, where, Reindex(tuple(whole), tuple(forward), tuple(inverse)), cut)
+
+
+def flipped(theorem: Theorem, where: Where, variable: int) -> Theorem:
+    """``Sum_{lo <= a < hi} F(a) = Sum_{lo <= a < hi} F(lo + hi - 1 - a)``: a sum taken backwards.
+
+    >>> from derive.indices import interval, symbol, var
+    >>> from derive.terms import tensor, term
+    >>> r = symbol("r")
+    >>> flipped(kernel.begin(term(0, tensor("W", r)[r - 1 - var(0)], over=[interval(0, r)])), (0,), 0).rhs
+    Sum{0<=$0<r}*W[$0]
+    """
+    at = kernel.place(theorem, where)
+    binders = at.monomial.binders
+    if variable not in range(len(binders)):
+        raise Refused(f"variable={variable}: the monomial binds {len(binders)} variables")
+    low, high = binders[variable]
+    turned = list(variables(at.depth, len(binders)))
+    turned[variable] = low + high - 1 - turned[variable]
+    return _reindexed(theorem, where, Reindex(binders, tuple(turned), tuple(turned)), binders)
+
+
+def _reindexed(theorem: Theorem, where: Where, step: Reindex, binders: Sequence[Interval]) -> Theorem:
+    """Reindex one monomial; with these intervals, and without the guards that only repeat the old ones."""
+    at = kernel.place(theorem, where)
+    scope = at.depth + len(step.binders)
+    put = Substitution(at.scope, (*variables(0, at.depth), *step.forward), scope)
+    m = at.monomial
+    kept = tuple(map(put.guard, m.guards))
+    new = Monomial(m.coefficient, step.binders, kept, tuple(map(put.factor, m.factors)))
+    moved = kernel.rewrite(theorem, where, step)
+    for wanted in expression(at.depth, [new]).monomials:
+        moved = kernel.rewrite(moved, tactics.locate(moved, at.depth, wanted), Reguard(tuple(binders), wanted.guards))
+    return moved
 
 
 __all__ = ["flipped", "gathered", "joined"]

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol
 
 from derive.indices import (
@@ -168,6 +169,7 @@ class Definitions:
         return Definitions(made)
 
 
+@lru_cache(maxsize=20_000)
 def _fingerprint(t: Tensor) -> str:
     """A text that tells apart tensors of one name: it spells every definition out."""
     alone = Definitions({_fingerprint(inner): inner for inner in t.body.tensors} if t.body else {})

@@ -1,27 +1,22 @@
 """Plans opened to their inputs, and folded back through Toom-Cook's identity to the layers they compute.
 
-Forward, both gradients and a long kernel in pieces, for all sizes; the tiled identity also by exact evaluation of both
-sides, which knows no rule.  What is wrong in a plan, a tile or an identity, leaves another sum or is refused.
+Forward, both gradients and a long kernel in pieces, for all sizes.  What is wrong in a plan, a tile or an identity,
+leaves another sum or is refused.
 """
 
-import random
 from collections.abc import Sequence
-from functools import cache
-from itertools import product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from derive import kernel, tactics
-from derive.evaluate import RATIONALS, Evaluator, Table
-from derive.identities import commute, flip, flipped, joined, through_identity, tiled
+from derive.folding import through_identity
 from derive.indices import Index, interval, symbol, symbols, var, variables
 from derive.kernel import Theorem
 from derive.layers import Applied, Conv1d, Conv2d
 from derive.matching import match
 from derive.obligations import Refused
 from derive.terms import Apply, Expr, Tensor, define, instantiate, tensor, term
+from derive.tiles import flipped, joined
 from derive.toomcook import ToomCook, toom_cook
 
 F23 = toom_cook(2, 3)
@@ -210,110 +205,3 @@ def test_a_long_kernel_in_pieces(r: int):
     y = define("R", [batch, tiles, 4], term(3, f.A[i, q], p[q, b, j], over=[interval(0, 6)]))
     theorem = joined(through_identity(opened(y, []), f), (0,), (0, 1), r)
     assert theorem.rhs == term(3, w[var(3)], x[b, 4 * j + i + var(3)], over=[interval(0, r)])
-
-
-# --- tactics on sums ----------------------------------------------------------------------------------------------
-
-
-def test_joined_refuses_cells_that_are_not_zero():
-    n = symbol("n")
-    x = tensor("X", 100)
-    tiles = term(0, x[4 * var(0) + var(1)], over=[interval(0, (n + 3) // 4), interval(0, 4)])
-    with pytest.raises(Refused, match="reguard"):
-        joined(kernel.begin(tiles, facts=[]), (0,), (0, 1), n)
-
-
-def test_joined_and_flipped_refuse_what_is_no_pair_of_tiles():
-    n = symbol("n")
-    sums = kernel.begin(term(0, tensor("X", n)[n * var(0) + var(1)], over=[interval(0, 2), interval(0, n)]))
-    for pair in ((0, 0), (0, 2), (0, 1)):
-        with pytest.raises(Refused, match="pair="):
-            joined(sums, (0,), pair, n)
-    with pytest.raises(Refused, match="variable=2"):
-        flipped(sums, (0,), 2)
-
-
-@settings(max_examples=25)
-@given(st.integers(1, 5), st.integers(0, 14), st.integers(0, 9))
-def test_joined_and_flipped_keep_the_value(m: int, n: int, shift: int):
-    size, x = symbol("n"), tensor("X", symbol("n"))
-    y = tensor("Z", 9)
-    read = m * var(0) + var(1)
-    tiles = term(0, x[read], y[read - shift], over=[interval(0, (size + m - 1) // m), interval(0, m)])
-    theorem = flipped(joined(kernel.begin(tiles), (0,), (0, 1), size), (0,), 0)
-    assert theorem.rhs.text == f"Sum{{0<=$0<n}}*X[-$0+n-1]*Z[-$0+n-{shift + 1}]"
-    assert len(set(both_sides(theorem, {"n": n}))) == 1
-
-
-# --- the tiled identity, flip and commute, by exact evaluation ----------------------------------------------------
-
-
-def both_sides(theorem: Theorem, sizes: dict[str, int], seed: int = 0) -> list[tuple]:
-    """The values of both sides at every point, free tensors holding drawn integers."""
-    drawn = random.Random(seed)
-    free = {t for side in (theorem.lhs, theorem.rhs) for u in side.tensors for t in u.reads_of_body if t.body is None}
-    tables = {}
-    for t in sorted(free, key=lambda t: t.name):
-        box = tuple((lo.evaluate(sizes), hi.evaluate(sizes)) for lo, hi in t.box)
-        tables[t.name] = Table.full(box, lambda *_: drawn.randint(-9, 9))
-    evaluator = Evaluator(sizes, tables, RATIONALS)
-    points = list(product(*(range(lo.evaluate(sizes), hi.evaluate(sizes)) for lo, hi in theorem.binders)))
-    return [tuple(evaluator.value(side, at) for at in points) for side in (theorem.lhs, theorem.rhs)]
-
-
-@cache
-def tiled_theorem(m: int, r: int, axes: int) -> Theorem:
-    return tiled(toom_cook(m, r), axes)
-
-
-@settings(max_examples=40)
-@given(st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
-def test_both_sides_of_the_tiled_identity_agree(data: st.DataObject, m: int, r: int, axes: int):
-    names = ["N", "C", "M", *(f"{letter}{k}" for k in range(axes) for letter in "Tn")]
-    sizes = {name: data.draw(st.integers(0, 3 if name[0] != "n" else 7), label=name) for name in names}
-    sizes |= {f"p{k}": data.draw(st.integers(-2, 4), label="p") for k in range(axes)}
-    theorem = tiled_theorem(m, r, axes)
-    left, right = both_sides(theorem, sizes, data.draw(st.integers(0, 99)))
-    assert left == right
-
-
-def test_the_tiled_identity_at_a_case_that_is_not_all_zero():
-    left, right = both_sides(
-        tiled(F43, 2), {"N": 1, "C": 2, "M": 1, "T0": 2, "T1": 1, "n0": 7, "n1": 5, "p0": 1, "p1": 2}
-    )
-    assert left == right
-    assert len(set(left)) > 16
-
-
-@pytest.mark.parametrize("axes", [0, 3])
-def test_tiled_is_for_one_axis_or_two(axes: int):
-    with pytest.raises(ValueError, match=f"axes={axes}"):
-        tiled(F23, axes)
-
-
-@settings(max_examples=20)
-@given(st.fixed_dictionaries({n: st.integers(0, 4) for n in ("N", "C", "M", "r0", "r1", "n0", "n1", "o0", "o1")}))
-def test_flip_and_commute_by_evaluation(sizes: dict[str, int]):
-    for theorem, at in ((flip(1), sizes), (flip(2), sizes), (commute(), {"r": sizes["r0"], "n": sizes["n0"]})):
-        left, right = both_sides(theorem, at)
-        assert left == right
-
-
-def test_theorems_hold_without_facts():
-    for theorem in (flip(1), flip(3), commute(), tiled(F23, 1), tiled(F43, 2)):
-        assert theorem.facts == ()
-        assert not theorem.conditions
-    assert tiled(F23).theory == "field"
-
-
-def test_the_tiled_identity_says_what_it_should():
-    """Letter for letter: which stages the left side is made of, and the definition on the right."""
-    theorem = tiled(toom_cook(2, 3, points=(0, 1, -1)), 2)
-    stages = {t.name: t for side in theorem.lhs.tensors for t in side.reads_of_body}
-    name = "2_3_0_1_m1"
-    assert theorem.lhs.text == f"Sum{{0<=$6<4,0<=$7<4}}*A_{name}[$4,$6]*A_{name}[$5,$7]*P[$6,$7,$1,$0,$2,$3]"
-    assert stages["P"].body.text == "Sum{0<=$6<C}*U[$0,$1,$2,$6]*V[$0,$1,$6,$3,$4,$5]"
-    assert stages["U"].body.text == f"Sum{{0<=$4<3,0<=$5<3}}*G_{name}[$0,$4]*G_{name}[$1,$5]*W[$2,$3,$4,$5]"
-    reads = f"B_{name}[$0,$6]*B_{name}[$1,$7]*X[$3,$2,2*$4+$6-p0,2*$5+$7-p1]"
-    assert stages["V"].body.text == f"Sum{{0<=$6<4,0<=$7<4}}*{reads}"
-    assert theorem.rhs.text == ("Sum{0<=$6<C,0<=$7<3,0<=$8<3}*W[$1,$6,$7,$8]*X[$0,$6,2*$2+$4+$7-p0,2*$3+$5+$8-p1]")

@@ -1,121 +1,99 @@
-"""Toom-Cook: the matrices by exact arithmetic, the identity as a theorem, and that wrong matrices have none."""
+"""The identities: Toom-Cook by tiles, flipped kernels and commutativity, by exact evaluation of both sides.
 
-from dataclasses import replace
-from fractions import Fraction
+An evaluation knows no rule; which stages the tiled algorithm is made of is compared letter for letter.
+"""
+
+import random
+from functools import cache
 from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import derive
-from derive.obligations import Refused
-from derive.points import SMALL_POINTS
-from derive.toomcook import ToomCook, toom_cook
+from derive import commutativity, flipped_kernel, tiled_convolution
+from derive.evaluate import RATIONALS, Evaluator, Table
+from derive.kernel import Theorem
+from derive.toomcook import toom_cook
 
-POINTS = [Fraction(0), *SMALL_POINTS, Fraction(5, 7), Fraction(-9, 4)]
-
-
-@st.composite
-def toom_cooks(draw: st.DrawFn, largest: int = 5) -> ToomCook:
-    m, r = draw(st.integers(1, largest)), draw(st.integers(1, largest))
-    points = draw(st.lists(st.sampled_from(POINTS), min_size=m + r - 2, max_size=m + r - 2, unique=True))
-    return toom_cook(m, r, points=points, scale=draw(st.sampled_from(["integer", "none"])))
+F23 = toom_cook(2, 3)
+F43 = toom_cook(4, 3)
 
 
-def entry(f: ToomCook, i: int, a: int, e: int) -> Fraction:
-    return sum((f.output[i][t] * f.kernel[t][a] * f.input[t][e] for t in range(f.multiplications)), Fraction(0))
+def both_sides(theorem: Theorem, sizes: dict[str, int], seed: int = 0) -> list[tuple]:
+    """The values of both sides at every point, free tensors holding drawn integers."""
+    drawn = random.Random(seed)
+    free = {t for side in (theorem.lhs, theorem.rhs) for u in side.tensors for t in u.reads_of_body if t.body is None}
+    tables = {}
+    for t in sorted(free, key=lambda t: t.name):
+        box = tuple((lo.evaluate(sizes), hi.evaluate(sizes)) for lo, hi in t.box)
+        tables[t.name] = Table.full(box, lambda *_: drawn.randint(-9, 9))
+    evaluator = Evaluator(sizes, tables, RATIONALS)
+    points = list(product(*(range(lo.evaluate(sizes), hi.evaluate(sizes)) for lo, hi in theorem.binders)))
+    return [tuple(evaluator.value(side, at) for at in points) for side in (theorem.lhs, theorem.rhs)]
 
 
-@given(toom_cooks())
-def test_the_matrices_satisfy_the_identity(f: ToomCook):
-    for i, a, e in product(range(f.m), range(f.r), range(f.multiplications)):
-        assert entry(f, i, a, e) == (e == i + a)
+@cache
+def tiled_theorem(m: int, r: int, axes: int) -> Theorem:
+    return tiled_convolution(toom_cook(m, r), axes=axes)
 
 
-@settings(max_examples=15)
-@given(toom_cooks(3))
-def test_the_identity_is_a_theorem(f: ToomCook):
-    theorem = f.theorem()
-    assert (theorem.facts, theorem.binders) == ((), f.K.box)
-    assert theorem.lhs.text == f"{f.K.name}[$0,$1,$2]"
-    assert theorem.rhs.text == "[$0+$1-$2==0]"
-    assert not theorem.conditions
+@settings(max_examples=40)
+@given(st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+def test_both_sides_of_the_tiled_identity_agree(data: st.DataObject, m: int, r: int, axes: int):
+    names = ["N", "C", "M", *(f"{letter}{k}" for k in range(axes) for letter in "Tn")]
+    sizes = {name: data.draw(st.integers(0, 3 if name[0] != "n" else 7), label=name) for name in names}
+    sizes |= {f"p{k}": data.draw(st.integers(-2, 4), label="p") for k in range(axes)}
+    theorem = tiled_theorem(m, r, axes)
+    left, right = both_sides(theorem, sizes, data.draw(st.integers(0, 99)))
+    assert left == right
 
 
-@pytest.mark.parametrize(("m", "r"), [(2, 3), (4, 3), (6, 3), (2, 5), (3, 3), (4, 5)])
-def test_the_usual_sizes(m: int, r: int):
-    f = derive.winograd(m, r)
-    assert f.theorem().rhs.text == "[$0+$1-$2==0]"
-    assert all(x.denominator == 1 for row in (*f.output, *f.input) for x in row)
+def test_the_tiled_identity_at_a_case_that_is_not_all_zero():
+    left, right = both_sides(
+        tiled_convolution(F43, axes=2), {"N": 1, "C": 2, "M": 1, "T0": 2, "T1": 1, "n0": 7, "n1": 5, "p0": 1, "p1": 2}
+    )
+    assert left == right
+    assert len(set(left)) > 16
 
 
-@settings(max_examples=25)
-@given(st.data(), toom_cooks(3))
-def test_a_wrong_entry_is_refused(data: st.DataObject, f: ToomCook):
-    name = data.draw(st.sampled_from(["output", "kernel", "input"]))
-    matrix = getattr(f, name)
-    k, j = data.draw(st.sampled_from(list(product(range(len(matrix)), range(len(matrix[0]))))))
-    rows = [list(row) for row in matrix]
-    rows[k][j] += data.draw(st.sampled_from([Fraction(1), Fraction(-1), Fraction(1, 1000)]))
-    wrong = replace(f, **{name: tuple(map(tuple, rows))})
-    assert any(entry(wrong, i, a, e) != (e == i + a) for i, a, e in product(*map(range, (f.m, f.r, f.m + f.r - 1))))
-    with pytest.raises(Refused, match="trans"):
-        wrong.theorem()
-    assert wrong.A.name != f.A.name
+@pytest.mark.parametrize(("axes", "nearest"), [(0, 1), (3, 2), (2.0, 1)])
+def test_tiles_are_nested_on_one_axis_or_two(axes: object, nearest: int):
+    with pytest.raises(ValueError, match=f"axes={axes}: .*; the nearest is {nearest}"):
+        tiled_convolution.__wrapped__(F23, axes=axes)
 
 
-TABLE = [
-    ((2, 3), "0 1 -1", (16, 36), 64),
-    ((4, 3), "0 1 -1 2 -1/2", (36, 144), 876),
-    ((4, 3), "0 1 -1 2 -2", (36, 144), 2304),
-    ((6, 3), "0 1 -1 2 -2 1/2 -1/2", (64, 324), 4579),
-    ((4, 3), "0 1/2 -1/2 2 -2", (36, 144), 484),
-]
+@pytest.mark.parametrize(("axes", "nearest"), [(0, 1), (4, 3)])
+def test_kernels_have_one_axis_to_three(axes: int, nearest: int):
+    with pytest.raises(ValueError, match=f"axes={axes}: .*; the nearest is {nearest}"):
+        flipped_kernel(axes=axes)
 
 
-@pytest.mark.parametrize(("size", "points", "counts", "amplified"), TABLE)
-def test_counts_and_amplification(size: tuple[int, int], points: str, counts: tuple[int, int], amplified: int):
-    f = derive.winograd(*size, points=[Fraction(p) for p in points.split()])
-    assert (f.multiplications_2d, f.direct_2d) == counts
-    assert round(f.amplification_2d) == amplified
-    assert toom_cook(*size, points=f.points, scale="none").amplification == f.amplification
+@settings(max_examples=20)
+@given(st.fixed_dictionaries({n: st.integers(0, 4) for n in ("N", "C", "M", "r0", "r1", "n0", "n1", "o0", "o1")}))
+def test_flipped_and_swapped_by_evaluation(sizes: dict[str, int]):
+    rows = {"r": sizes["r0"], "n": sizes["n0"]}
+    for theorem, at in ((flipped_kernel(), sizes), (flipped_kernel(axes=2), sizes), (commutativity(), rows)):
+        left, right = both_sides(theorem, at)
+        assert left == right
 
 
-@settings(max_examples=60)
-@given(st.integers(1, 5), st.integers(1, 4), st.data())
-def test_no_other_small_points_amplify_less(m: int, r: int, data: st.DataObject):
-    chosen = toom_cook(m, r)
-    others = st.lists(st.sampled_from(SMALL_POINTS), min_size=m + r - 3, max_size=m + r - 3, unique=True)
-    if m + r > 2:
-        assert toom_cook(m, r, points=[0, *data.draw(others)]).amplification >= chosen.amplification
+def test_theorems_hold_without_facts():
+    tiled = (tiled_convolution(F23), tiled_convolution(F43, axes=2))
+    for theorem in (flipped_kernel(), flipped_kernel(axes=3), commutativity(), *tiled):
+        assert theorem.facts == ()
+        assert not theorem.conditions
+    assert tiled[0].theory == "field"
 
 
-def test_names_tell_matrices_apart():
-    f = toom_cook(2, 3, points=(0, 1, -1))
-    others = [
-        toom_cook(2, 3, points=(0, -1, 1)),
-        toom_cook(3, 2, points=(0, 1, -1)),
-        toom_cook(2, 3, points=(0, 1, Fraction(-1, 2))),
-        toom_cook(2, 3, points=(0, 1, -12)),
-        toom_cook(2, 3, points=(0, 1, -1), scale="none"),
-    ]
-    assert len({g.A.name for g in [f, *others]}) == 6
-    assert (f.A.name, f.G.name, f.B.name, f.K.name) == tuple(f"{letter}_2_3_0_1_m1" for letter in "AGBK")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"m": 0, "r": 3}, "m=0: .* the nearest is m=1"),
-        ({"m": 2, "r": -1}, "r=-1: .* the nearest is r=1"),
-        ({"m": 2, "r": 3, "points": (0, 1)}, r"points=\(0, 1\): F\(2, 3\) has m \+ r - 2 = 3 finite points, not 2"),
-        ({"m": 2, "r": 3, "points": (0, 1, 1)}, "have to be distinct"),
-        ({"m": 2, "r": 3, "points": (0, 1, 0.5)}, "a float is no exact number"),
-        ({"m": 2, "r": 3, "scale": "big"}, "scale='big': the scales are integer and none"),
-        ({"m": 30, "r": 3}, r"m=30, r=3: .* the nearest m is 16"),
-    ],
-)
-def test_bad_arguments(arguments: dict[str, object], message: str):
-    with pytest.raises(ValueError, match=message):
-        toom_cook(**arguments)
+def test_the_tiled_identity_says_what_it_should():
+    """Letter for letter: which stages the left side is made of, and the definition on the right."""
+    theorem = tiled_convolution(toom_cook(2, 3, points=(0, 1, -1)), axes=2)
+    stages = {t.name: t for side in theorem.lhs.tensors for t in side.reads_of_body}
+    name = "2_3_0_1_m1"
+    assert theorem.lhs.text == f"Sum{{0<=$6<4,0<=$7<4}}*A_{name}[$4,$6]*A_{name}[$5,$7]*P[$6,$7,$1,$0,$2,$3]"
+    assert stages["P"].body.text == "Sum{0<=$6<C}*U[$0,$1,$2,$6]*V[$0,$1,$6,$3,$4,$5]"
+    assert stages["U"].body.text == f"Sum{{0<=$4<3,0<=$5<3}}*G_{name}[$0,$4]*G_{name}[$1,$5]*W[$2,$3,$4,$5]"
+    reads = f"B_{name}[$0,$6]*B_{name}[$1,$7]*X[$3,$2,2*$4+$6-p0,2*$5+$7-p1]"
+    assert stages["V"].body.text == f"Sum{{0<=$6<4,0<=$7<4}}*{reads}"
+    assert theorem.rhs.text == ("Sum{0<=$6<C,0<=$7<3,0<=$8<3}*W[$1,$6,$7,$8]*X[$0,$6,2*$2+$4+$7-p0,2*$3+$5+$8-p1]")

@@ -101,6 +101,16 @@ def test_linear_in_splits_off_the_slope(a, sizes, at):
 @pytest.mark.parametrize("e", [var(0) * var(0), var(0) // 2, var(0) + (var(0) + 1) // s, var(0) * (var(0) // s)])
 def test_what_is_not_linear_is_not_split(e):
     assert e.linear_in(0) is None
+    assert e.slope(0) is None
+
+
+@given(indices(SCOPE), SIZES, points(SCOPE))
+def test_a_slope_is_the_difference_of_one_step(a, sizes, at):
+    slope = a.slope(0)
+    if slope is None:
+        assert a.linear_in(0) is None or a.linear_in(0)[0].symbols or a.linear_in(0)[0].variables
+    else:
+        assert a.evaluate(sizes, (at[0] + 1, *at[1:])) - a.evaluate(sizes, at) == slope
 
 
 def test_names_of_what_occurs_are_found_inside_floors():

@@ -14,8 +14,9 @@ from derive import kernel
 from derive.evaluate import RATIONALS, Evaluator, Table
 from derive.indices import Guard, Index, IndexLike, Interval, at_least, equal, index, interval, symbol, var, variables
 from derive.kernel import Theorem
+from derive.obligations import Refused
 from derive.terms import Expr, Tensor, define, tensor, term
-from derive.tiles import gathered
+from derive.tiles import flipped, gathered, joined
 
 N, T = symbol("n"), symbol("T")
 H, I, J = variables(0, 3)  # noqa: E741 - the letters of the plans
@@ -132,3 +133,42 @@ OTHERS: dict[str, Expr] = {
 def test_what_is_no_equation_of_a_tile_is_left_alone(body: Expr) -> None:
     theorem = kernel.begin(body, facts=[at_least(T, 0), at_least(S, 1)], over=[interval(0, N)])
     assert gathered(theorem) == theorem
+
+
+# --- sums taken in another order ----------------------------------------------------------------------------------
+
+
+def test_joined_refuses_cells_that_are_not_zero():
+    n = symbol("n")
+    x = tensor("X", 100)
+    tiles = term(0, x[4 * var(0) + var(1)], over=[interval(0, (n + 3) // 4), interval(0, 4)])
+    with pytest.raises(Refused, match="reguard"):
+        joined(kernel.begin(tiles, facts=[]), (0,), (0, 1), n)
+
+
+def test_joined_and_flipped_refuse_what_is_no_pair_of_tiles():
+    n = symbol("n")
+    sums = kernel.begin(term(0, tensor("X", n)[n * var(0) + var(1)], over=[interval(0, 2), interval(0, n)]))
+    for pair in ((0, 0), (0, 2), (0, 1)):
+        with pytest.raises(Refused, match="pair="):
+            joined(sums, (0,), pair, n)
+    with pytest.raises(Refused, match="variable=2"):
+        flipped(sums, (0,), 2)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 5), st.integers(0, 14), st.integers(0, 9))
+def test_joined_and_flipped_keep_the_value(m: int, n: int, shift: int):
+    size, x = symbol("n"), tensor("X", symbol("n"))
+    y = tensor("Z", 9)
+    read = m * var(0) + var(1)
+    tiles = term(0, x[read], y[read - shift], over=[interval(0, (size + m - 1) // m), interval(0, m)])
+    theorem = flipped(joined(kernel.begin(tiles), (0,), (0, 1), size), (0,), 0)
+    assert theorem.rhs.text == f"Sum{{0<=$0<n}}*X[-$0+n-1]*Z[-$0+n-{shift + 1}]"
+    values = Evaluator({"n": n}, {t.name: drawn(t, n) for t in (x, y)}, RATIONALS)
+    assert values.value(theorem.lhs, ()) == values.value(theorem.rhs, ())
+
+
+def drawn(t: Tensor, n: int) -> Table:
+    rng = random.Random(n)
+    return Table.full(tuple((0, _value(high, {"n": n})) for _, high in t.box), lambda *_: rng.randint(-9, 9))
