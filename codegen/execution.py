@@ -8,8 +8,10 @@ and as tables for the stages; ``codegen.network_data`` and ``codegen.convolution
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegen.plan import BATCH, Plan, number
+from codegen.products import NUMPY
 from codegen.trace import HOOK, Recorder, differs, failing_line, first_difference, stage_at, traced
 from derive.evaluate import Evaluator, Undefined
 from derive.terms import Tensor
@@ -115,9 +118,28 @@ def batch_first(e: Expected) -> Expected:
 # --- running a trial ----------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the search for cyclic garbage: it would visit millions of elements again and again, which make no cycles.
+
+    A third of the time of a check went into it; what is left behind is collected afterwards.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
+
+
 @dataclass(frozen=True)
 class Text:
-    """A text, how it is turned into a module, and what makes its rational constants (None: its own way)."""
+    """A text, how it is turned into a module, and what makes its rational constants (None: its own way).
+
+    Where they are replaced, the text runs on elements of a field, and its matrix products are those of
+    ``codegen.products``.
+    """
 
     source: str
     run: Run
@@ -125,7 +147,10 @@ class Text:
 
     def module(self, source: str | None = None) -> ModuleType:
         """The text as a module."""
-        return self.run(self.source if source is None else source, ratio=self.ratio)
+        module = self.run(self.source if source is None else source, ratio=self.ratio)
+        if self.ratio is not None and "np" in vars(module):
+            module.__dict__["np"] = NUMPY
+        return module
 
 
 def run_calls(text: Text, trial: Trial, given: Sequence[Data]) -> None:

@@ -7,7 +7,7 @@ was printed from.  So text and stages can be compared for equality.
 
 NumPy finds the functions by name: ``np.exp`` on an object array calls ``.exp()`` of its elements, ``np.reciprocal``
 divides 1 by them, ``np.maximum`` and ``np.max`` compare them.  Sums stay unreduced until a product, a function or a
-comparison needs the representative; a matrix product spends its time here.
+comparison needs the representative.  Matrix products have a faster way, ``codegen.products``.
 
 >>> half = Element.ratio(1, 2, None)
 >>> half + half == 1, np.tanh(np.array([half])) == np.array([half.tanh()])
@@ -52,7 +52,7 @@ class Element:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value % P})"
 
-    # The three operations of matrix products do without further calls: this is where the time goes.
+    # The three most frequent operations do without further calls: this is where the time goes.
 
     def __add__(self, other: Any) -> Self:
         try:
@@ -80,7 +80,9 @@ class Element:
     __rmul__ = __mul__
 
     def __neg__(self) -> Self:
-        return self.__class__(-self.value)
+        result = _new(self.__class__)
+        result.value = -self.value
+        return result
 
     def __sub__(self, other: Any) -> Self:
         value = _integer(other)
