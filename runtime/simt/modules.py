@@ -1,0 +1,45 @@
+"""An emitted module for CuPy on a CPU: what ``codegen.check`` asks of an executor.
+
+The module's own text is executed, host part and kernels, with `CupyStandIn` in the place of CuPy.  Over the prime field
+its numbers are ``certiconv_field``, which lie in uint64: a floating-point dtype that the module asks for becomes that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from runtime.simt.cupy_standin import CupyStandIn
+
+FIELD = "certiconv_field"
+
+
+def on_cpu(
+    source: str, *, key: int | None = None, schedules: Sequence[str | int] = ("shuffled",), timeout: float = 600.0
+) -> ModuleType:
+    """The module of a text that imports CuPy; ``module.cupy.launches`` has every launch.
+
+    Args:
+        source: the text.
+        key: that of the field, if its numbers are to be exact.
+        schedules, timeout: as for `Program.launch`; a race is found under any schedule, so one will do.
+
+    Raises:
+        SimtUnavailable: there is no g++ here, or the machine is no x86-64 with Linux; raised by the first launch.
+    """
+    from codegen.module import load
+
+    exact: dict[str, Any] = {}
+    if key is not None:
+        exact = {"defines": {"REAL": FIELD, "ACC": FIELD}, "names": {"dtype": _as_field}, "field_key": key}
+    with CupyStandIn(schedules=schedules, timeout=timeout, **exact).installed():
+        return load(source)
+
+
+def _as_field(name: Any) -> np.dtype[Any]:
+    """Elements of the field lie in uint64."""
+    dtype = np.dtype(name)
+    return np.dtype(np.uint64) if dtype.kind in "fV" else dtype
