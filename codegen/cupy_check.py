@@ -1,0 +1,229 @@
+"""``check_cupy``: a module for CuPy executed exactly, its kernels by an executor that is handed in.
+
+The executor runs the CUDA text as it stands, every thread of every block, and stops at a race, at an access outside
+an array, or at a barrier that some threads do not reach (``runtime.simt`` does, on a CPU).  No address, branch or
+barrier of the text depends on data, so one run at a shape and batch size sees every access that there is at them.
+
+In the integers modulo p every result has to be what its stage gives; in the dtype itself on integers that are
+multiplied and added without rounding.  Sums are cut into several shares, and places are computed with 64 bits as well
+as with 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import isqrt
+from random import Random
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from codegen import convolution_data
+from codegen.certificate import Certificate, Row, cases, certificate, digest
+from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
+from codegen.execution import Data, Expected, Text, Trial, run_calls
+from codegen.field import Element, P, array, keyed
+from codegen.growth import bounds
+from codegen.plan import Plan
+
+BATCHES = (3, 1)
+INTEGER_BATCH = 2
+SHARE, BLOCKS = 7, 1 << 20  # shares of a few terms each, so that sums are cut up at small shapes too
+EXECUTOR = (
+    "the executor: its model of CUDA, and the C++ compiler (runtime.simt); that NVRTC and the GPU do as the model does"
+)
+
+
+class Executor(Protocol):
+    """Makes a module out of text; with a key its numbers are elements of the field with that key, as uint64."""
+
+    def __call__(self, source: str, *, key: int | None = None) -> ModuleType:
+        """See the class."""
+
+
+@dataclass
+class DeviceData(ConvolutionData):
+    """Data for functions that take no workspace and, where they are exact, arrays of representatives modulo p."""
+
+    kind: type[Element] | None = None
+
+    def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
+        """See ``Data``."""
+        given = {name: self._passed(a) for name, a in self.arrays.items()}
+        name = function.removesuffix(INTO)
+        arguments = {
+            "forward": ("input", "weight", "bias"),
+            "input_gradient": ("grad_output", "weight"),
+            "weight_gradient": ("grad_output", "input"),
+            "bias_gradient": ("grad_output",),
+            "backward": ("grad_output", "input", "weight"),
+        }[name]
+        passed: list[Any] = [given.get(key) for key in arguments]
+        if name == "input_gradient":
+            passed.append(given["input"].shape)
+        if function == "backward":
+            found = dict(zip(("input", "weight", "bias"), module.backward(*passed), strict=True))
+            return {key: self._taken(a) for key, a in found.items() if a is not None}
+        ((output, wanted),) = super().expected(name).items()
+        if not function.endswith(INTO):
+            return {output: self._taken(getattr(module, name)(*passed))}
+        out = module.cupy.zeros(wanted.shape, module.DTYPE)
+        return {output: self._taken(out)} if getattr(module, name)(*passed, out=out) is out else {}
+
+    def expected(self, function: str) -> dict[str, Expected]:
+        """See ``Data``; in a dtype, exact sums are rounded once, when they are stored."""
+        found = super().expected(function)
+        if self.kind is not None:
+            return found
+        stored = {key: np.array([float(v) for v in e.values]).astype(self.dtype) for key, e in found.items()}
+        return {key: Expected(e.shape, stored[key].astype(np.float64).tolist()) for key, e in found.items()}
+
+    def workspace(self, module: ModuleType, function: str, trial: Trial) -> Any:
+        """There is none."""
+        return None
+
+    def origin(self, function: str) -> None:
+        """A result is one stage: there is no first one that is wrong."""
+        return
+
+    def _passed(self, a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self.kind is None:
+            return a
+        return np.array([e.value % P for e in a.ravel()], dtype=np.uint64).reshape(a.shape)
+
+    def _taken(self, a: Any) -> npt.NDArray[Any]:
+        return (
+            np.asarray(a).astype(np.float64)
+            if self.kind is None
+            else array(self.kind, (int(v) for v in np.ravel(a)), np.shape(a))
+        )
+
+
+def check_cupy(
+    source: str,
+    plans: Plans,
+    run: Executor,
+    *,
+    dtype: str,
+    tf32: bool = False,
+    subject: str = "a convolution",
+    proofs: Iterable[Row] = (),
+) -> Certificate:
+    """Execute the text of a convolution for CuPy exactly against its own stages.
+
+    Args:
+        source: the text of the module.
+        plans: the plans of its results.
+        run: makes a module of the text.
+        dtype: that of the module.
+        tf32: whether factors of products are rounded to TF32.
+        subject: what the certificate calls it.
+        proofs: rows of what is proved about the plans.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        Refuted: a function does not give what its stage says, or a kernel does what no kernel may.
+    """
+    for plan in plans.values():
+        plan.check()
+    seed = digest(source)
+    key = int(seed[:12], 16)
+    kind = keyed(key)
+    exact = Text(source, partial(_made, run, key), None)
+    listed = trials(plans)
+    for k, trial in enumerate(listed):
+        rng = Random(f"{seed} trial {k}")
+        run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
+    real = Text(source, partial(_made, run, None), None)
+    largest = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
+    for name, bound in largest.items():
+        rng = Random(f"{seed} integers {name}")
+        drawn = convolution_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
+        run_calls(real, Trial(INTEGER_BATCH, None, (name,)), [_on_device(drawn, None)])
+    return certificate(subject, source, [*proofs, *_rows(listed, largest, dtype)])
+
+
+SUMS = {"float16": "float32", "bfloat16": "float32"}  # what sums are formed in, where that is another dtype
+EXACT = {"float16": 1 << 11, "bfloat16": 1 << 8}  # integers up to this are stored as they are
+HIGHEST = {"float16": 65504}  # what is larger is stored as infinity
+TF32 = 1 << 11
+
+
+def largest_integer(plan: Plan, dtype: str, *, tf32: bool = False) -> int:
+    """The largest B so that from integers up to B no sum of a plan is rounded; what is stored of a sum may be."""
+    known = bounds(plan, convolution_data.PRECISIONS[SUMS.get(dtype, dtype)], batch=INTEGER_BATCH)
+    largest = convolution_data.largest(known, SUMS.get(dtype, dtype))
+    if dtype in HIGHEST:
+        largest = min(largest, isqrt(HIGHEST[dtype] // max(int(known.largest), 1)))
+    return min(largest, EXACT.get(dtype, largest), TF32 if tf32 else largest)
+
+
+def trials(plans: Plans) -> tuple[Trial, ...]:
+    """Every result for each batch size, those with a batch in a given array too, and all gradients at once."""
+    alone = [Trial(batch, None, (name,)) for batch in BATCHES for name in plans]
+    into = [Trial(BATCHES[0], None, (name + INTO,)) for name in plans if name in BATCHED_RESULTS]
+    return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
+
+
+def _made(run: Executor, key: int | None, source: str, **_: object) -> ModuleType:
+    """The module, its sums in short shares; exact numbers with 64-bit places, others with 32-bit ones."""
+    module = run(source, key=key)
+    module.__dict__.update(SHARE=SHARE, BLOCKS=BLOCKS)
+    if key is not None:
+        module.__dict__["NARROW"] = 0
+    return module
+
+
+def _drawn(plans: Plans, kind: type[Element], batch: int, rng: Random) -> Data:
+    return _on_device(convolution_data.draw(plans, kind, batch, rng), kind)
+
+
+def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
+    return DeviceData(data.plans, data.arrays, data.values, data.dtype, kind)
+
+
+def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> list[Row]:
+    told = "; ".join(f"batch {trial.batch}: {', '.join(trial.calls)}" for trial in listed)
+    count = sum(len(trial.calls) for trial in listed)
+    stored = f", but for that of a sum to {dtype}." if dtype in SUMS else "."
+    integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
+    from codegen.check import DEGREE, EVALUATOR, FIELD
+
+    return [
+        Row(
+            "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
+            "expressions of the plans give.",
+            cases(count),
+            f"{FIELD} Run: {told}; sums in shares of {SHARE} terms, 64-bit places. The bound is D/p, for a text that "
+            f"computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not run.",
+            DEGREE / P,
+            (EVALUATOR, "CPython", EXECUTOR),
+        ),
+        Row(
+            "At this shape and these batch sizes no kernel reads or writes outside an array, reads what nobody wrote, "
+            "or writes an element that another thread reads or writes without a barrier between; all threads of a "
+            "block reach the same barriers.",
+            cases(count + len(largest)),
+            "Every access of every thread watched in these runs. No address, branch or barrier depends on data, so "
+            "other data give the same accesses.",
+            0.0,
+            (EXECUTOR, "codegen.templates.cuda, none of which computes an address or a condition from data"),
+        ),
+        Row(
+            f"In {dtype} the results are exact where no rounding occurs" + stored,
+            cases(len(largest)),
+            f"Integers uniform from -B to B, with which no number of a stage, nor a sum on the way to it, is rounded; "
+            f"batch {INTEGER_BATCH}, 32-bit places; {integers}; every element compared with the stages.",
+            max(2 / (2 * bound + 1) for bound in largest.values()),
+            (EVALUATOR, EXECUTOR),
+        ),
+    ]
+
+
+__all__ = ["Executor", "check_cupy"]

@@ -1,0 +1,69 @@
+"""CUDA templates: one stage of a plan in, the CUDA C of a kernel or two out.
+
+Nothing here is proved.  What is printed is executed exactly against the stages by ``codegen.check``, every thread of
+every block, on a CPU (``runtime.simt``); since no address, branch or barrier depends on data, one run at a shape sees
+every access there is.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.cuda.cells import cells_kernel
+from codegen.templates.cuda.kernels import Kernel, template
+from codegen.templates.cuda.locals import locals_of
+from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.templates.cuda.product import is_sum_over_batch, product_kernel, product_shares
+from codegen.templates.cuda.reduce import reduced
+from codegen.templates.cuda.shares import Shares, alone
+from codegen.templates.cuda.spread import between
+from codegen.wording import formula, wrapped
+
+
+def print_kernels(plan: Plan, stage: Stage, numbers: Numbers = NUMBERS["float32"]) -> list[Kernel]:
+    """The kernels of a stage, in the order of their launch."""
+    made = print_stage(plan, stage, numbers)
+    return [made.kernel, alone(plan, made)] if isinstance(made, Shares) else [made]
+
+
+def print_stage(
+    plan: Plan,
+    stage: Stage,
+    numbers: Numbers = NUMBERS["float32"],
+    *,
+    then: Stage | None = None,
+    pool: Stage | None = None,
+    column: Stage | None = None,
+) -> Kernel | Shares:
+    """The kernel of a stage, or its shares where a sum runs over the batch.
+
+    ``then`` is a stage that is done as the epilogue of a product, ``pool`` the mean over its tiles, ``column`` one that
+    is a column of it.
+    """
+    names = between(plan, then) if then is not None and then.template == "spread" else ()
+    every = (*locals_of(plan, stage), stage, *names, then, pool, column)
+    said = [line for s in every if s for line in wrapped(formula(s))]
+    match stage.template:
+        case "cells" | "local":
+            return cells_kernel(plan, stage, said)
+        case "product" if is_sum_over_batch(stage):
+            return product_shares(plan, stage, said, itemsize=numbers.itemsize, tiles=numbers.tiles, column=column)
+        case "product":
+            return product_kernel(
+                plan, stage, said, itemsize=numbers.itemsize, tiles=numbers.tiles, then=then, pool=pool
+            )
+        case "reduce":
+            return reduced(plan, stage, said)
+        case _:
+            raise PlanError(f"{stage.name}: there is no CUDA template {stage.template}")
+
+
+def prelude(numbers: Numbers) -> str:
+    """The head of the text: types and functions."""
+    return template("prelude.cu").render(vars(numbers))
+
+
+def labels_prelude() -> str:
+    """What comes after it where labels are read."""
+    return (resources.files("codegen") / "templates" / "cuda" / "labels.cu").read_text(encoding="utf-8")

@@ -1,0 +1,63 @@
+"""A sum over the batch of anything else than a product of two tensors: a block adds the terms of a share of one result.
+
+Each thread adds every 256th term, so neighbouring threads read neighbouring terms.  Then the 32 sums of a warp are
+added in pairs by shuffles, and the sums of the eight warps, by way of shared memory, in the same way by the first warp.
+"""
+
+from __future__ import annotations
+
+from codegen.contraction import TOTAL
+from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.cuda.kernels import BLOCK, Kernel, kernel_name, parameters
+from codegen.templates.cuda.locals import arrays_of, declared, reads
+from codegen.templates.cuda.shares import Shares, is_split
+from codegen.templates.cuda.text import Scope, cells, grouped, unflattened, used
+from codegen.templates.cuda.value import Printer
+from derive.terms import Monomial, expression, term
+
+WARP = 32
+
+
+def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
+    """The shares of a stage that is one sum over the batch."""
+    rank = stage.tensor.rank
+    if len(stage.body.monomials) != 1:
+        raise PlanError(f"{stage.name}: {stage.body.text} is no single sum over the batch")
+    (m,) = stage.body.monomials
+    scope = Scope(stage.names[:rank], stage.tensor.box).inner(m.binders, stage.names)
+    summed = tuple(range(rank, rank + len(m.binders)))
+    if not is_split(scope, summed):
+        raise PlanError(f"{stage.name}: {stage.body.text} is no single sum over the batch")
+    depth, results = (scope.text(cells(scope.intervals[v] for v in group)) for group in (summed, range(rank)))
+    name, shares, read = kernel_name(stage), f"{stage.name}_shares", reads(plan, stage)
+    inner = expression(len(scope.intervals), [Monomial(m.coefficient, (), m.guards, m.factors)])
+    before = declared(plan, stage, scope)
+    printer = Printer(stage, arrays_of(plan), known=before.known, labels=plan.labels)
+    value = printer.expr(inner, scope)
+    body = [*before.each, *printer.lines, f"sum += {value};"]
+    split = parameters(read, shares, numbers=("share", "splits"), partial=True, labels=plan.labels)
+    lines = [
+        *(f"// {line}" for line in formula),
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {name}({split})',
+        "{",
+        f"  __shared__ ACC sums[{BLOCK // WARP}];",
+        "  const int thread = threadIdx.x;",
+        f"  const INDEX cell = blockIdx.x / splits, split = blockIdx.x % splits, depth = {depth};",
+        "  const INDEX begin = split * share, end = begin + share < depth ? begin + share : depth;",
+        *(f"  {line}" for line in unflattened(scope, range(rank), "cell")),
+        *(f"  {line}" for line in before.once),
+        "  ACC sum = ACC(0);",
+        f"  for (INDEX term = begin + thread; term < end; term += {BLOCK}) {{",
+        *(f"    {line}" for line in [*used(unflattened(scope, summed, "term"), body), *body]),
+        "  }",
+        f"  for (int far = {WARP // 2}; far > 0; far /= 2) sum += __shfl_down_sync(0xffffffffu, sum, far);",
+        f"  if (thread % {WARP} == 0) sums[thread / {WARP}] = sum;",
+        "  __syncthreads();",
+        f"  if (thread >= {WARP}) return;",
+        f"  sum = thread < {BLOCK // WARP} ? sums[thread] : ACC(0);",
+        f"  for (int far = {BLOCK // WARP // 2}; far > 0; far /= 2) sum += __shfl_down_sync(0xffffffffu, sum, far);",
+        f"  if (thread == 0) {shares}[split * {grouped(results)} + cell] = sum;",
+        "}",
+    ]
+    first = Kernel(name, "\n".join(lines), (*read, shares), results, terms=depth, results=results)
+    return Shares(first, stage, term(rank, TOTAL[()]), scope, (), tuple(range(rank)))

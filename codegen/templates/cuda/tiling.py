@@ -1,0 +1,142 @@
+"""How a matrix product is cut up among blocks, warps and threads, and which way suits which sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+IMAGES = 64  # how many images a batch is taken to have where a tile is chosen
+OWN_BYTES = 256  # of sums in the registers of a thread
+PROCESSORS = 132  # multiprocessors that want a block each
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and columns of a block, rows and columns of a thread, and how many terms are in shared memory at a time."""
+
+    rows: int
+    columns: int
+    own_rows: int
+    own_columns: int
+    depth: int = 8
+
+    template: ClassVar[str] = "product.cu"
+    by_warps: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Rows x columns of a block, which no two tiles of a kind of numbers share."""
+        return f"{self.rows}x{self.columns}"
+
+    @property
+    def down(self) -> int:
+        """Threads along the rows."""
+        return self.rows // self.own_rows
+
+    @property
+    def across(self) -> int:
+        """Threads along the columns."""
+        return self.columns // self.own_columns
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return self.down * self.across
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of a thread's sums, for numbers of one byte."""
+        return self.own_rows * self.own_columns
+
+    def places(self, side: int, *, deep: bool) -> tuple[int, str, str]:
+        """How many elements of a side are fetched, and which one ``place`` is: of the side, and of the sum."""
+        fast = self.depth if deep else side
+        own, term = (f"place / {fast}", f"place % {fast}") if deep else (f"place % {fast}", f"place / {fast}")
+        return side * self.depth, own, term
+
+
+@dataclass(frozen=True)
+class TensorTile:
+    """The same for tensor cores: rows and columns of a warp; terms lie in pairs, ``step`` pairs are one instruction.
+
+    Of the 32 threads of a warp eight neighbours fetch, and read, eight rows of one pair, so that no two of them meet in
+    a bank of shared memory: a row has four pairs more than are used.
+    """
+
+    rows: int
+    columns: int
+    own_rows: int
+    own_columns: int
+    step: int = 8
+    pairs: int = 16
+
+    template: ClassVar[str] = "tensor.cu"
+    by_warps: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """As ``Tile.name``."""
+        return f"{self.rows}x{self.columns}"
+
+    @property
+    def depth(self) -> int:
+        """Terms in shared memory at a time."""
+        return 2 * self.pairs
+
+    @property
+    def across(self) -> int:
+        """Warps along the columns."""
+        return self.columns // self.own_columns
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 32 * (self.rows // self.own_rows) * self.across
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of a thread's sums, for numbers of one byte."""
+        return self.own_rows * self.own_columns // 32
+
+    def places(self, side: int, *, deep: bool) -> tuple[int, str, str]:
+        """As ``Tile.places``, of pairs."""
+        eights = side // 8
+        own = f"place / 32 % {eights} * 8 + place % 8" if eights > 1 else "place % 8"
+        return side * self.pairs, own, f"place / {32 * eights} * 4 + place / 8 % 4"
+
+
+AnyTile = Tile | TensorTile
+
+TILES: tuple[AnyTile, ...] = (
+    Tile(128, 128, 8, 8), Tile(64, 128, 8, 8), Tile(128, 64, 8, 8), Tile(64, 64, 8, 4), Tile(32, 128, 8, 4),
+    Tile(128, 32, 4, 8), Tile(32, 64, 4, 4), Tile(64, 32, 4, 4), Tile(16, 256, 4, 4), Tile(16, 128, 4, 4),
+    Tile(32, 32, 4, 4), Tile(16, 32, 4, 4), Tile(8, 256, 4, 4, 4), Tile(8, 128, 4, 4, 4),
+)  # fmt: skip
+HALVES: tuple[AnyTile, ...] = (
+    TensorTile(128, 128, 64, 32), TensorTile(64, 128, 32, 32), TensorTile(128, 64, 32, 32), TensorTile(64, 64, 32, 32),
+    TensorTile(32, 128, 32, 32), TensorTile(16, 128, 16, 32), TensorTile(32, 32, 16, 16), TensorTile(16, 32, 16, 16),
+)  # fmt: skip
+TF32: tuple[AnyTile, ...] = tuple(
+    TensorTile(t.rows, t.columns, t.own_rows, t.own_columns, step=4, pairs=8) for t in HALVES
+)
+
+
+def fitting(candidates: Sequence[AnyTile], itemsize: int) -> tuple[AnyTile, ...]:
+    """The tiles whose sums stay in registers, for numbers of so many bytes: larger numbers need smaller tiles."""
+    return tuple(tile for tile in candidates if tile.own_bytes * itemsize <= OWN_BYTES)
+
+
+def best_tile(
+    candidates: Sequence[AnyTile], rows: int, columns: int, depth: int, *, splits: bool, itemsize: int
+) -> AnyTile:
+    """The tile with the least work, by a simple model: padded cells, and what is fetched for each."""
+
+    def cost(tile: AnyTile) -> float:
+        blocks = ceil(rows / tile.rows) * ceil(columns / tile.columns)
+        work = tile.rows * tile.columns + 12 * (tile.rows + tile.columns) + 3000 / max(depth / 64, 1)
+        waves = blocks if splits else ceil(blocks / PROCESSORS) * PROCESSORS
+        return waves * work
+
+    return min(fitting(candidates, itemsize), key=cost)

@@ -1,0 +1,176 @@
+"""An expression as C: statements that a thread runs first, and the text of the number.
+
+A sum becomes nested loops with an accumulator, a maximum the same with a comparison.  A read outside the box of its
+tensor is zero: where that can happen the product it stands in is computed under a condition on the index, never on the
+data.  Numbers are added and multiplied as ``ACC``, the accumulator's type; what is stored is ``REAL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from math import prod
+
+from codegen.plan import PlanError, Stage
+from codegen.templates.cuda.text import Scope, cells, kind_of
+from derive.indices import Interval
+from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read, Tensor
+
+UNROLLED = 64  # steps: inner loops of at most so many together are written for the compiler to unroll
+
+
+class Printer:
+    """Prints expressions of one stage.
+
+    ``known`` gives the text of tensors that are at hand in a register, ``labels`` names those of which an array holds
+    the place of the one 1 in each row.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        arrays: Mapping[str, str],
+        *,
+        known: Mapping[str, str] | None = None,
+        labels: Collection[str] = (),
+        part: str = "part",
+    ) -> None:
+        self.stage, self.arrays, self.known, self.labels, self.part = stage, arrays, known or {}, labels, part
+        self.lines: list[str] = []
+        self.indent = ""
+        self.made = 0
+
+    def put(self, line: str) -> None:
+        """One line at the present depth."""
+        self.lines.append(self.indent + line)
+
+    def fresh(self) -> str:
+        """A name for a number."""
+        self.made += 1
+        return f"{self.part}{self.made}"
+
+    def expr(self, e: Expr, scope: Scope) -> str:
+        """The text of an expression, after the statements it needs."""
+        parts = [self.monomial(m, scope) for m in e.monomials]
+        if not parts:
+            return "ACC(0)"
+        text = parts[0]
+        for part in parts[1:]:
+            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+        return text
+
+    def monomial(self, m: Monomial, scope: Scope) -> str:
+        """coefficient * Sum [guards] f * g * ..."""
+        if not m.binders:
+            return self._product(m, scope)
+        if not m.guards and not m.factors:
+            return scaled(f"ACC({scope.text(cells(m.binders))})", m.coefficient)
+        total = self.fresh()
+        self.put(f"ACC {total} = ACC(0);")
+        closed = self._loops(m.binders, scope, plain=not any(isinstance(f, Apply) for f in m.factors))
+        inner = scope.inner(m.binders, self.stage.names).knowing(m.guards)
+        conditions = self._conditions(m, inner)
+        if conditions:
+            self.put(f"if (!({' && '.join(conditions)})) continue;")
+        factors = [self._factor(f, inner) for f in m.factors]
+        self.put(f"{total} += {' * '.join(factors) or 'ACC(1)'};")
+        self._end(closed)
+        return scaled(total, m.coefficient)
+
+    def _product(self, m: Monomial, scope: Scope) -> str:
+        scope = scope.knowing(m.guards)
+        conditions = self._conditions(m, scope)
+        factors = [self._factor(f, scope) for f in m.factors]
+        text = scaled(" * ".join(factors), m.coefficient)
+        return f"({' && '.join(conditions)} ? {text} : ACC(0))" if conditions else text
+
+    def _conditions(self, m: Monomial, scope: Scope) -> list[str]:
+        """Where the product is not zero for certain."""
+        guards = [text for g in m.guards if (text := scope.guard(g)) is not None]
+        reads = [f for f in m.factors if isinstance(f, Read) and f.tensor.name not in self.known]
+        return [*guards, *dict.fromkeys(text for read in reads for text in scope.inside(read))]
+
+    def _loops(self, binders: Sequence[Interval], scope: Scope, *, plain: bool) -> int:
+        """Open a loop for each variable; gives how many.
+
+        Inner ones are unrolled as long as they are few steps together, unless a function is applied in them: many at
+        once take more registers than there are.
+        """
+        counts = [(high - low).constant for low, high in binders]
+        for k, (low, high) in enumerate(binders):
+            level = len(scope.intervals)
+            name = self.stage.names[level]
+            inner = prod(UNROLLED + 1 if n is None else n for n in counts[k:])
+            if not plain:
+                self.put("#pragma unroll 1")
+            elif inner <= UNROLLED:
+                self.put("#pragma unroll")
+            scope = scope.inner(binders[k : k + 1], self.stage.names)
+            self.put(f"for ({kind_of(high)} {name} = {scope.text(low)}; {name} < {scope.text(high)}; ++{name}) {{")
+            self.indent += "  "
+        return len(binders)
+
+    def _end(self, count: int) -> None:
+        for _ in range(count):
+            self.indent = self.indent[:-2]
+            self.put("}")
+
+    def _factor(self, f: Factor, scope: Scope) -> str:
+        if isinstance(f, Read):
+            return self._read(f, scope)
+        if isinstance(f, Apply):
+            return f"{FUNCTIONS.get(f.function, f.function)}({self.expr(f.argument, scope)})"
+        if isinstance(f, Maximum):
+            return self._maximum(f, scope)
+        raise PlanError(f"{self.stage.name}: {f.text}: a stage is computed from values, not from a derivative")
+
+    def _read(self, f: Read, scope: Scope) -> str:
+        name = f.tensor.name
+        if name in self.known:
+            return self.known[name]
+        if name in self.labels:
+            row, classes = f.tensor.box
+            place = scope.offset(Tensor(name, (row,)), f.at[:1])
+            return f"hit({self.arrays[name]}[{place}], {scope.text(f.at[1])}, {scope.text(cells([classes]))})"
+        return f"ACC({self.arrays[name]}[{scope.offset(f.tensor, f.at)}])"
+
+    def _maximum(self, f: Maximum, scope: Scope) -> str:
+        """The first that is allowed, then whatever is larger."""
+        largest, found = self.fresh(), self.fresh()
+        self.put(f"ACC {largest} = ACC(0);")
+        self.put(f"bool {found} = false;")
+        closed = self._loops(f.binders, scope, plain=True)
+        inner = scope.inner(f.binders, self.stage.names)
+        guards = [text for g in f.guards if (text := inner.guard(g)) is not None]
+        if guards:
+            self.put(f"if (!({' && '.join(guards)})) continue;")
+        candidate = self.fresh()
+        self.put(f"const ACC {candidate} = {self.expr(f.body, inner)};")
+        self.put(f"{largest} = !{found} || {largest} < {candidate} ? {candidate} : {largest};")
+        self.put(f"{found} = true;")
+        self._end(closed)
+        return largest
+
+
+FUNCTIONS = {"exp": "exp_of", "log": "log_of", "tanh": "tanh_of", "sigmoid": "sigmoid_of", "relu": "relu_of",
+             "step": "step_of", "recip": "reciprocal"}  # fmt: skip
+
+
+def scaled(text: str, coefficient: Fraction) -> str:
+    """A product times a rational number.
+
+    >>> scaled("x * y", Fraction(-1)), scaled("x", Fraction(1, 4)), scaled("", Fraction(3))
+    ('-x * y', 'RATIO(1, 4) * x', 'ACC(3)')
+    """
+    if not text:
+        return number(coefficient)
+    if coefficient == 1:
+        return text
+    return f"-{text}" if coefficient == -1 else f"{number(coefficient)} * {text}"
+
+
+def number(value: Fraction) -> str:
+    """A rational number."""
+    if value.denominator == 1:
+        return f"ACC({value.numerator})"
+    return f"RATIO({value.numerator}, {value.denominator})"

@@ -1,0 +1,96 @@
+"""Every tile of a matrix product, on sizes with remainders around its edges: integers, and all accesses watched.
+
+A convolution with kernels of one cell is a matrix product with as many rows, terms and columns as one likes.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+from codegen.contraction import contraction
+from codegen.cupy_module import cupy_source
+from codegen.plan import BATCH
+from codegen.plans.definition import definition
+from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, best_tile
+from derive.layers import Applied, Conv1d
+from derive.terms import tensor
+from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
+
+pytestmark = needs_compiler
+
+CASES = [
+    *((tile, "float32", "float32") for tile in TILES),
+    *((tile, "float16", "float16") for tile in HALVES),
+    *((tile, "float32", "tf32") for tile in TF32),
+]
+
+
+def name_of(case: object) -> str:
+    if isinstance(case, str):
+        return case
+    return "x".join(re.findall(r"\d+", repr(case))[:4])
+
+
+def applied(rows: int, terms: int, columns: int) -> Applied:
+    return Conv1d(terms, rows, 1).on(tensor("X", BATCH, terms, columns), "Y")
+
+
+@pytest.mark.parametrize(("tile", "dtype", "numbers"), CASES, ids=name_of)
+def test_rows_columns_and_terms_beyond_the_edges_of_a_tile(
+    tile: AnyTile, dtype: str, numbers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NUMBERS, numbers, Numbers(**{**vars(NUMBERS[numbers]), "tiles": (tile,)}))
+    rows, terms, columns = tile.rows + 3, 2 * tile.depth + 1, tile.columns // 2 + 1
+    layer = applied(rows, terms, columns)
+    text = cupy_source(layer, {"forward": definition(layer)["forward"]}, "A product", "For a test.", dtype=dtype,
+                       tf32=numbers == "tf32").source  # fmt: skip
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, terms, columns)).astype(dtype)
+    w = rng.integers(-3, 4, (rows, terms, 1)).astype(dtype)
+    u = rng.integers(-3, 4, rows).astype(dtype)
+    module = on_cpu(text.split("def backward")[0] + "def share" + text.split("def share", 1)[1])
+    wanted = np.matmul(w[:, :, 0].astype("d"), x.astype("d")) + u.astype("d")[:, None]
+    assert np.array_equal(module.forward(x, w, u), wanted)
+    (launched,) = module.cupy.launches
+    assert launched.block[0] == tile.threads
+    assert launched.grid[0] == 2 * -(-2 * columns // tile.columns)
+
+
+@pytest.mark.parametrize("tiles", [TILES, HALVES, TF32])
+def test_a_thread_has_an_equal_share_of_a_tile(tiles: tuple[AnyTile, ...]) -> None:
+    for tile in tiles:
+        assert tile.threads % 32 == 0
+        assert tile.threads <= 1024
+        assert tile.rows % tile.own_rows == tile.columns % tile.own_columns == 0
+        for side in (tile.rows, tile.columns):
+            for deep in (False, True):
+                count, own, term = tile.places(side, deep=deep)
+                pairs = [(eval(own, {"place": _Floor(k)}), eval(term, {"place": _Floor(k)})) for k in range(count)]
+                assert len(set(pairs)) == count
+                assert {p[0] for p in pairs} == set(range(side))
+
+
+class _Floor(int):
+    """An integer whose quotient is that of C."""
+
+    def __truediv__(self, other: int) -> "_Floor":  # type: ignore[override]
+        return _Floor(int(self) // other)
+
+    def __mod__(self, other: int) -> "_Floor":
+        return _Floor(int(self) % other)
+
+
+def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:
+    large = best_tile(TILES, 512, 100_000, 4608, splits=False, itemsize=4)
+    small = best_tile(TILES, 8, 1_000_000, 25, splits=False, itemsize=4)
+    assert (large.rows, large.columns) == (128, 128)
+    assert small.rows == 8
+    assert best_tile(TILES, 512, 100_000, 4608, splits=False, itemsize=8).own_bytes * 8 <= 256
+
+
+def test_a_convolution_as_a_product() -> None:
+    found = contraction(definition(applied(9, 16, 30))["forward"].stages[0])
+    assert found is not None
+    assert (found.rows, found.columns, found.depth, found.batch) == ((1,), (0, 2), (3, 4), ())
