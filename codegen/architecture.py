@@ -105,6 +105,7 @@ def instance(plan: Plan, general: Plan, facts: Sequence[Guard], sizes: Mapping[s
     for ours, theirs in zip(plan.stages, general.stages, strict=True):
         if resized(theirs.tensor, values, cache) != ours.tensor:
             return f"the stage {ours.name} is not that of the theorem at these sizes"
+        cache[theirs.tensor] = ours.tensor  # equal, and the very object that later stages of the plan read
     return ""
 
 

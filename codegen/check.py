@@ -25,8 +25,10 @@ import numpy as np
 from codegen import convolution_data, network_data
 from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
 from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
+from codegen.cupy_check import Executor, check_cupy
+from codegen.cupy_network_check import check_cupy_network
 from codegen.emit import Emitted, spec
-from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape
+from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
 from codegen.field import Element, P, array, drawn, keyed
 from codegen.growth import Bounds, bounds
 from codegen.module import load
@@ -41,7 +43,10 @@ COMMITTED = (
     "comparison of this plan with the theorem's in codegen.architecture and codegen.plans.claims, and SHA-256"
 )
 EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
-ARITHMETIC = "CPython, and what NumPy does with object arrays"
+ARITHMETIC = (
+    "CPython, what NumPy does with object arrays and with 64-bit integers, and codegen.products, which multiplies the "
+    "matrices of a text modulo p"
+)
 HASH = "BLAKE2b as a random function"
 NUMPY = "NumPy and its BLAS, which do with floating-point arrays, up to rounding, what they do with object arrays"
 
@@ -65,13 +70,16 @@ MISSED = 1e-6
 _T = TypeVar("_T")
 
 
-def check(emitted: Emitted, *, proofs: Iterable[Row] | None = None, run: Run = load) -> Certificate:
+def check(
+    emitted: Emitted, *, proofs: Iterable[Row] | None = None, run: Run = load, executor: Executor | None = None
+) -> Certificate:
     """Check an emitted text.
 
     Args:
         emitted: what ``codegen.emit`` gave.
         proofs: rows of what is proved; by default one for each theorem that ``emitted`` quotes.
         run: ``run(source, ratio=...)`` gives the module; ``ratio`` makes its rational constants, None leaves them.
+        executor: what runs text for CuPy, which cannot be checked without one (``runtime.simt.on_cpu``).
 
     Returns:
         The certificate.
@@ -79,9 +87,24 @@ def check(emitted: Emitted, *, proofs: Iterable[Row] | None = None, run: Run = l
     Raises:
         Refuted: a function of the text does not give what the stages say; names the first stage that is wrong.
         PlanError: a plan breaks a rule of layout.
+        ValueError: the text is for CuPy, and there is no executor.
     """
     rows = proof_rows(emitted) if proofs is None else tuple(proofs)
     subject = f"{spec(emitted.layer)} for the input {emitted.input_shape}, {emitted.algorithm}, {emitted.dtype}"
+    if emitted.backend == "cupy":
+        if executor is None:
+            raise ValueError("executor=None: text for CuPy is run by one; runtime.certificate_of(emitted) takes one")
+        if "network" in emitted.plans:
+            return check_cupy_network(emitted.source, emitted.plans["network"], executor, subject=subject, proofs=rows)
+        return check_cupy(
+            emitted.source,
+            emitted.plans,
+            executor,
+            dtype=emitted.dtype,
+            tf32=emitted.algorithm == "tf32",
+            subject=subject,
+            proofs=rows,
+        )
     if "network" in emitted.plans:
         return check_network(emitted.source, emitted.plans["network"], subject=subject, proofs=rows, run=run)
     return check_convolution(
@@ -89,6 +112,7 @@ def check(emitted: Emitted, *, proofs: Iterable[Row] | None = None, run: Run = l
     )  # fmt: skip
 
 
+@uncollected()
 def check_network(
     source: str,
     plan: Plan,
@@ -126,6 +150,7 @@ def check_network(
     return certificate(subject, source, [*proofs, *rows])
 
 
+@uncollected()
 def check_convolution(
     source: str,
     plans: Plans,
@@ -244,7 +269,7 @@ def _each_class_wins(text: Text, plan: Plan, kind: type[Element], seed: str) -> 
     work = module.Workspace(1, object, block=1)
     ((_, _, block),) = work.blocks
     for winner in range(classes):
-        values = _with_largest(rng, kind, classes, winner)
+        values = with_largest(rng, kind, classes, winner)
         hits = Table(((0, 1), (0, classes)), [int(c == winner) for c in range(classes)])
         tables = {logits.name: Table(((0, classes), (0, 1)), values), "T": hits}
         wanted = Evaluator({"N": 1}, tables, kind.numbers).table(loss).values[0]
@@ -259,7 +284,7 @@ def _each_class_wins(text: Text, plan: Plan, kind: type[Element], seed: str) -> 
     return classes
 
 
-def _with_largest(rng: Random, kind: type[Element], size: int, place: int) -> list[int]:
+def with_largest(rng: Random, kind: type[Element], size: int, place: int) -> list[int]:
     """Random numbers of which the one at that place is the largest."""
     values = drawn(rng, size)
     top = max(range(size), key=lambda k: kind.numbers.key(values[k]))

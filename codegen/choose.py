@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from codegen.cost import REFERENCE, Cost, Machine, cost
+from codegen.cost import REFERENCE, TYPICAL, Cost, Machine, cost
 from codegen.growth import bounds, products
 from codegen.plan import BATCH, Plan
 from codegen.plans.algorithms import ALGORITHMS, kind_of
@@ -138,15 +138,23 @@ def _most_exact(seen: list[Candidate]) -> tuple[str, list[Candidate]]:
     return best.algorithm, [replace(c, verdict=told) if c is best else c for c in seen]
 
 
-def explained(choices: tuple[Choice, ...]) -> str:
-    """The candidates as text, a table for each result."""
+def explained(choices: tuple[Choice, ...], *, images: int = TYPICAL) -> str:
+    """The candidates as text, a table for each result; times are given for so many images.
+
+    What is predicted is the time of ``codegen.cost.TYPICAL`` images, since the choice does not depend on the batch.
+    """
+    share = max(images, 1) / TYPICAL
     head = f"{'':13}{'predicted':>11}{'products':>10}{'copies':>9}{'other':>8}   {'error up to':<13}"
-    lines = ["Milliseconds for 32 images; the error relative to the largest value a result can have.", ""]
+    scaled = "" if share == 1 else f", their share of those predicted for {TYPICAL}"
+    times = f"Milliseconds for {max(images, 1)} image{'s' if images > 1 else ''}{scaled}"
+    lines = [f"{times}; the error relative to the largest value a result can have.", ""]
     for choice in choices:
         lines += [choice.result, head.rstrip()]
         for c in choice.candidates:
             parts = (c.cost.total, c.cost.product, c.cost.move, c.cost.element + c.cost.call)
-            figures = "".join(f"{value:>{width}.2f}" for value, width in zip(parts, (11, 10, 9, 8), strict=True))
+            figures = "".join(
+                f"{share * value:>{width}.2f}" for value, width in zip(parts, (11, 10, 9, 8), strict=True)
+            )
             error = "" if c.error is None else f"{c.error:.1e}"
             lines.append(f"  {c.algorithm:<11}{figures}   {error:<13}{c.verdict}".rstrip())
         lines.append("")

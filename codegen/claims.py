@@ -43,3 +43,13 @@ class Claim:
         below = tactics.contract_simple(opened(self.lhs, self.facts, self.over, self.stages))
         above = worked_out(self.rhs, self.facts, self.over, self.definitions)
         return meet(below, above)
+
+
+class GatheredClaim(Claim):
+    """The same where a stage gathers: each equation between indices on the right is solved for a bound variable."""
+
+    def prove(self) -> Theorem:
+        """See ``Claim``."""
+        below = opened(self.lhs, self.facts, self.over, self.stages)
+        above = worked_out(self.rhs, self.facts, self.over, self.definitions)
+        return meet(below, tactics.tidy(tactics.contract_all(above)))

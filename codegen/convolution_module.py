@@ -81,9 +81,9 @@ def convolution_source(
     """
     functions = [_function(name, plan.check(), applied) for name, plan in plans.items()]
     shapes = {
-        "input": _sizes(applied.x.box[1:]),
-        "grad_output": _sizes(applied.y.box[1:]),
-        **{key: _sizes(t.box) for key, t in applied.parameters.items()},
+        "input": sizes(applied.x.box[1:]),
+        "grad_output": sizes(applied.y.box[1:]),
+        **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
@@ -109,7 +109,7 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
             lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
     return Function(
-        name, SIGNATURES[name], f"{_doc(name, applied)}\n\n    {changes_of_layout(plan)}",
+        name, SIGNATURES[name], f"{described(name, applied)}\n\n    {changes_of_layout(plan)}",
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
@@ -169,8 +169,9 @@ def _conditions(name: str, applied: Applied) -> tuple[str, ...]:
     return INPUT_SHAPE if name == "input_gradient" else ()
 
 
-def _doc(name: str, applied: Applied) -> str:
-    parameters = {key: str(_sizes(t.box)) for key, t in applied.parameters.items()}
+def described(name: str, applied: Applied) -> str:
+    """What a function of a convolution's module gives, with the shape."""
+    parameters = {key: str(sizes(t.box)) for key, t in applied.parameters.items()}
     if name == "forward":
         parameters["bias"] = " plus the bias" if "bias" in parameters else ""
     output, inputs = (_batch_shape(t.box) for t in (applied.y, applied.x))
@@ -179,8 +180,9 @@ def _doc(name: str, applied: Applied) -> str:
 
 def _batch_shape(box: Iterable[Interval]) -> str:
     _, *rest = box
-    return str(("batch", *_sizes(rest))).replace("'", "")
+    return str(("batch", *sizes(rest))).replace("'", "")
 
 
-def _sizes(box: Iterable[Interval]) -> tuple[int, ...]:
+def sizes(box: Iterable[Interval]) -> tuple[int, ...]:
+    """The numbers of cells of some axes."""
     return tuple(number(hi - lo) for lo, hi in box)

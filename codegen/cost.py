@@ -14,7 +14,9 @@ from dataclasses import dataclass, fields
 from math import prod
 
 from codegen.plan import Plan, Stage, extent
+from codegen.templates.numpy.grouped import product_of
 from codegen.templates.numpy.matmul import Product, products_of
+from codegen.templates.numpy.shifted import turn_of
 from derive.terms import Monomial, Read
 
 TYPICAL = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
@@ -29,14 +31,12 @@ class Machine:
         copy: nanoseconds to copy one float32 in contiguous runs that fit the cache.
         call: microseconds a NumPy call takes.
         cache: bytes of the second-level cache of a core.
-        threads: threads of BLAS; copies have one.
     """
 
     gemm: float = 70.0
     copy: float = 0.22
     call: float = 1.8
     cache: int = 1 << 19
-    threads: int = 1
 
 
 REFERENCE = Machine()
@@ -44,6 +44,9 @@ REFERENCE = Machine()
 ACROSS, SKIPPING, UNCACHED = 3.2, 2.5, 1.8
 # Passes of a slice that is added, and of one that is multiplied by a number and added.
 ADDED, SCALED = 3.0, 8.0
+LAID = 0.6  # of that, where one call copies all windows
+WHOLE = 1.5  # passes of a whole array that is added to another
+PRODUCT = 1.3  # microseconds that each product of a batch takes besides
 # The cells that a short run costs more, copied and added, and the rows or columns that a thin product does.
 RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 8.0, 6.0
 
@@ -104,8 +107,12 @@ class _Model:
         """One stage."""
         by_template: dict[str, Callable[[Stage], Cost]] = {
             "matmul": self._matmul,
+            "grouped": self._grouped,
+            "shifted": self._shifted,
             "strided": self._moved,
+            "windows": self._laid_out,
             "scatter": self._moved,
+            "overlaps": self._moved,
             "pointwise": self._pointwise,
             "reduce": self._reduced,
             "dot": self._contracted,
@@ -149,6 +156,21 @@ class _Model:
             total = total + Cost(element=1e-6 * self._cells(stage) * self._ns(self._cells(stage)))
         return total
 
+    def _grouped(self, stage: Stage) -> Cost:
+        split, product = product_of(stage)
+        return Cost(product=self._product(split, product), call=1e-3 * self.machine.call)
+
+    def _shifted(self, stage: Stage) -> Cost:
+        """A product for each turn of the loop; where it is summed over, all but the first are added."""
+        turn = turn_of(stage)
+        (m,) = stage.body.monomials
+        turns = self._length(stage, turn.level, m)
+        product = turns * self._product(turn.split, turn.product)
+        calls = (2 if turn.summed else 1) * turns
+        cells = (turns - 1) * self._cells(stage) if turn.summed else 0
+        move = 1e-6 * cells * self._ns(self._cells(stage)) * WHOLE
+        return Cost(product=product, move=move, call=1e-3 * self.machine.call * calls)
+
     def _product(self, stage: Stage, p: Product) -> float:
         """Milliseconds of a batch of matrix products."""
         monomial = next(m for m in stage.body.monomials if p.left in m.factors and p.right in m.factors)
@@ -156,8 +178,8 @@ class _Model:
         if min(m, n, k) < 1:
             return 0.0
         thin = 1 + float((SIDE / m) ** 1.5 + (SIDE / n) ** 1.5) + DEPTH / k
-        rate = self.machine.gemm * self.machine.threads * 4 / self.itemsize
-        return 2e-6 * batch * m * n * k * thin / rate
+        rate = self.machine.gemm * 4 / self.itemsize
+        return 2e-6 * batch * m * n * k * thin / rate + 1e-3 * PRODUCT * (batch - 1)
 
     def _moved(self, stage: Stage) -> Cost:
         """Slices copied or added, one call for each value of the loops."""
@@ -175,20 +197,26 @@ class _Model:
         ns = self._ns(0 if pace >= ACROSS else cells) * pace  # a slow walk hides the memory behind it
         return Cost(move=1e-6 * cells * ns * passes, call=1e-3 * self.machine.call * calls)
 
+    def _laid_out(self, stage: Stage) -> Cost:
+        """Windows copied by one call, whose inner loops NumPy chooses."""
+        (m,) = stage.body.monomials
+        cells = self._cells(stage)
+        pace = next(min(SKIPPING, self._pace(stage, m, read, RUN)) for read in m.factors if isinstance(read, Read))
+        return Cost(move=1e-6 * cells * self._ns(cells) * pace * LAID, call=1e-3 * self.machine.call)
+
     def _pace(self, stage: Stage, m: Monomial, read: Read, short: float) -> float:
         """How many times longer a cell takes than in one long copy: by how far both sides go on cell by cell."""
         last = stage.tensor.rank - 1
         inner, written = _driver(m, last)
-        parts = read.at[-1].linear_in(inner)
-        if inner not in read.at[-1].variables or parts is None:
+        step = read.at[-1].slope(inner)
+        if not step:
             return ACROSS
-        if written > 1 or (parts[0].constant or 1) > 1:
+        if written > 1 or step > 1:
             return SKIPPING * (1 + short / max(1, self._length(stage, inner, m)))
         run = self._length(stage, inner, m)
         if last and read.tensor.rank > 1 and extent(read.tensor.box[-1]) in (None, run):
             next_, _ = _driver(m, last - 1)
-            slope = read.at[-2].linear_in(next_)
-            if next_ in read.at[-2].variables and slope is not None and slope[0].constant == 1:
+            if read.at[-2].slope(next_) == 1:
                 run *= self._length(stage, next_, m)  # rows that follow each other are one run
         return 1 + short / max(1, run)
 
@@ -216,11 +244,9 @@ def _driver(m: Monomial, axis: int) -> tuple[int, int]:
     for guard in m.guards:
         e = guard.indices()[0]
         if axis in e.variables:
-            steps = [
-                (v, abs(p[0].constant or 1)) for v in e.variables if v != axis and (p := e.linear_in(v)) is not None
-            ]
+            steps = [(v, abs(step or 1)) for v in e.variables if v != axis and (step := e.slope(v)) is not None]
             return max(steps, default=(axis, 1))
     return axis, 1
 
 
-__all__ = ["REFERENCE", "Cost", "Machine", "cost"]
+__all__ = ["REFERENCE", "TYPICAL", "Cost", "Machine", "cost"]

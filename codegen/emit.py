@@ -25,10 +25,13 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
+CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 if TYPE_CHECKING:
     from codegen.certificate import Certificate
+    from codegen.network_proof import Planner
+    from codegen.templates.cuda.kernels import Kernel
 
 
 class EmitError(ValueError):
@@ -40,11 +43,13 @@ class Emitted:
     """The text of a module and where it comes from.
 
     Attributes:
-        source: the text; it imports NumPy and nothing else.
+        source: the text; it imports NumPy or CuPy, and of Python's library what it needs.
         plans: the plans it was printed from: one for each result of a convolution, "network" for a network.
         algorithm: the algorithm of a convolution, or of each of its results where they differ; "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
         theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
+        backend: "numpy" or "cupy".
+        cuda, kernels: for CuPy, the CUDA text in the module and its kernels with their launches.
     """
 
     source: str
@@ -54,6 +59,9 @@ class Emitted:
     input_shape: tuple[int, ...]
     dtype: str
     theorems: Mapping[str, str]
+    backend: str = "numpy"
+    cuda: str = ""
+    kernels: tuple[Kernel, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -91,21 +99,28 @@ def emit(
     dtype: str = "float32",
     algorithm: str | Mapping[str, str] = "auto",
     tolerance: float | None = None,
+    tiles: Mapping[str, str] | None = None,
 ) -> Emitted:
     """The text of a standalone module that computes a layer and its gradients.
 
     Args:
         layer: Conv1d, Conv2d, Conv3d, or a Sequential of convolution + sigmoid (+ average pooling), Flatten and Linear
             (+ sigmoid), in that order; every dimension a number.
-        backend: "numpy".
+        backend: "numpy" or "cupy"; the latter for convolutions.
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
-        dtype: "float32" or "float64": for which of them buffers are sized.
+        dtype: "float32" or "float64": for which of them buffers are sized.  For CuPy also "float16" and "bfloat16", in
+            which products are formed on tensor cores and sums in float32.
         algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
             results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
-            what ``codegen.choose`` predicts to be fastest.
+            what ``codegen.choose`` predicts to be fastest.  For CuPy "definition", which is "auto", or "tf32": float32
+            with products on tensor cores, which round their factors to 11 bits.
         tolerance: the largest error that "auto" accepts, relative to the largest value a result can have, for a batch
             of 8 images; None: as ``codegen.choose.choose`` says, about 1e-3 in float32.  Where no algorithm is sure to
             be within it, the one with the smallest bound is taken.
+
+        tiles: for CuPy, for some results of a convolution that are matrix products, how much of it a block computes, as
+            ``{"forward": "128x64"}``, rows by columns; for the others, and with None for all, a model decides
+            (``codegen.templates.cuda.tiling``).  ``runtime.tune_tiles`` finds the fastest on a GPU.
 
     Returns:
         The ``Emitted`` text.
@@ -118,17 +133,20 @@ def emit(
     >>> emitted = emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14))
     >>> list(emitted.plans), emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), algorithm="gemm").algorithm
     (['forward', 'input_gradient', 'weight_gradient', 'bias_gradient'], 'gemm')
-    >>> emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    codegen.emit.EmitError: backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'
+    >>> [kernel.name for kernel in emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy").kernels]
+    ['compute_Z', 'compute_dX', 'compute_dW', 'add_dW', 'compute_du', 'add_du']
     """
     shape = request(layer, backend, input_shape, dtype, algorithm, tolerance)
+    if backend == "cupy" and isinstance(layer, Conv):
+        return _cupy(layer, shape, dtype, algorithm, dict(tiles or {}))
+    if tiles:
+        raise EmitError(f"tiles={tiles!r}: there is a choice for a convolution for CuPy only; nearest legal: None")
     if isinstance(layer, Conv):
         return _convolution(layer, shape, dtype, algorithm, tolerance)
     if isinstance(layer, Sequential):
         if not isinstance(algorithm, str) or algorithm not in ("auto", "network"):
             raise EmitError(f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'")
-        return _network(layer, shape, dtype)
+        return _network(layer, shape, dtype, backend)
     raise EmitError(f"layer={layer!r}: Conv1d, Conv2d, Conv3d and Sequential can be emitted")
 
 
@@ -144,11 +162,11 @@ def request(
 
     Raises LayerError or EmitError, as ``emit``.
     """
-    if backend == "cupy":
-        raise EmitError("backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'")
-    _one_of("backend", backend, ("numpy",))
-    _one_of("dtype", dtype, tuple(ITEMSIZES))
+    _one_of("backend", backend, ("numpy", "cupy"))
+    _one_of("dtype", dtype, tuple(ITEMSIZES) if backend == "numpy" or not isinstance(layer, Conv) else CUDA_DTYPES)
     _check_tolerance(tolerance, algorithm, layer)
+    if tolerance is not None and backend == "cupy":
+        raise EmitError(f"tolerance={tolerance!r}: for backend='cupy' nothing is chosen by it; leave it out")
     return _numbers(layer, input_shape)
 
 
@@ -207,6 +225,38 @@ def _convolution(
     return Emitted(source, plans, told, layer, shape, dtype, theorems)
 
 
+def _cupy(
+    layer: Conv, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], tiles: dict[str, str]
+) -> Emitted:
+    """A convolution for CuPy: each result as its definition, by the template that suits its sizes."""
+    from codegen.cupy_module import cupy_source, legal_tiles
+    from codegen.plans.claims import proof_digests
+    from codegen.plans.definition import definition
+
+    _one_of("algorithm", asked, ("auto", "definition", "tf32") if dtype == "float32" else ("auto", "definition"))
+    applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
+    plans = definition(applied)
+    legal = legal_tiles(plans, dtype, tf32=asked == "tf32")
+    if tiles and not legal:
+        raise EmitError(f"tiles={tiles!r}: no result of this layer is a matrix product; nearest legal: None")
+    for result, tile in tiles.items():
+        _one_of("tiles", result, tuple(legal))
+        _one_of(f"tiles[{result!r}]", tile, legal[result])
+    tiles = {result: tiles[result] for result in plans if result in tiles}
+    theorems = proof_digests(applied, "definition", plans)
+    title = (
+        f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients, in CUDA."
+    )
+    name = "tf32" if asked == "tf32" else "definition"
+    named = dict.fromkeys(plans, name)
+    provenance = _provenance(layer, shape, dtype, named, theorems, backend="cupy", tiles=tiles)
+    try:
+        made = cupy_source(applied, plans, title, provenance, dtype=dtype, tf32=asked == "tf32", tiles=tiles)
+    except PlanError as error:
+        raise EmitError(f"layer={spec(layer)}: {error}") from error
+    return Emitted(made.source, plans, name, layer, shape, dtype, theorems, "cupy", made.cuda, made.kernels)
+
+
 def _told(algorithms: Mapping[str, str]) -> str:
     """One name where all results but the bias gradient, which every algorithm sums alike, have one; else each."""
     names = {name for result, name in algorithms.items() if result != "bias_gradient"}
@@ -226,6 +276,8 @@ def _algorithms(
     from codegen.plans.algorithms import kind_of
 
     results = ["forward", "input_gradient", *(f"{key}_gradient" for key in applied.parameters)]
+    if not isinstance(asked, (str, Mapping)):
+        raise EmitError(f"algorithm={asked!r}: a name, or a mapping from results to names, such as 'auto', is needed")
     wanted = dict.fromkeys(results, asked) if isinstance(asked, str) else {**dict.fromkeys(results, "auto"), **asked}
     for result, name in wanted.items():
         _one_of("algorithm", result, results)
@@ -243,28 +295,36 @@ def _algorithms(
     return wanted
 
 
-def _network(layer: Sequential, shape: tuple[int, ...], dtype: str) -> Emitted:
+def _network(layer: Sequential, shape: tuple[int, ...], dtype: str, backend: str) -> Emitted:
+    from codegen.cupy_network import network_source as cupy_source
     from codegen.module import network_source
-    from codegen.plans.network import network
+    from codegen.plans import device_network, network
 
+    joined = device_network.joined if backend == "cupy" else network.joined
     try:
-        plan = network(layer, _free_batch(shape))
+        plan = joined(layer, _free_batch(shape))[0].check()
     except PlanError as error:
         raise EmitError(f"layer={spec(layer)}: {error}") from error
-    theorems = _network_theorems(layer, shape, plan)
-    source = network_source(plan, "A network", _provenance(layer, shape, dtype, "network", theorems))
-    return Emitted(source, {"network": plan}, "network", layer, shape, dtype, theorems)
+    theorems = _network_theorems(layer, shape, plan, joined, "lenet_device" if backend == "cupy" else "lenet")
+    provenance = _provenance(layer, shape, dtype, "network", theorems, backend=backend)
+    asked = {"network": plan}, "network", layer, shape, dtype, theorems
+    if backend == "cupy":
+        made = cupy_source(plan, "A network", provenance, dtype=dtype)
+        return Emitted(made.source, *asked, backend, made.cuda, made.kernels)
+    return Emitted(network_source(plan, "A network", provenance), *asked)
 
 
-def _network_theorems(layer: Sequential, shape: tuple[int, ...], plan: Plan) -> dict[str, str]:
+def _network_theorems(
+    layer: Sequential, shape: tuple[int, ...], plan: Plan, joined: Planner, name: str
+) -> dict[str, str]:
     """The digests of the committed theorems that the plan is an instance of, by output; empty unless all are."""
     from codegen.architecture import forget, instance
     from codegen.committed import committed
     from codegen.network_proof import NetworkProof
 
-    file = committed("lenet")
+    file = committed(name)
     architecture = forget(layer, _free_batch(shape))
-    proof = NetworkProof.of(architecture)
+    proof = NetworkProof.of(architecture, joined)
     if file is None or instance(plan, proof.plan, proof.facts, architecture.sizes):
         return {}
     claims = proof.claims()
@@ -303,12 +363,17 @@ def _provenance(
     dtype: str,
     algorithm: str | Mapping[str, str],
     theorems: Mapping[str, str],
+    *,
+    backend: str = "numpy",
+    tiles: Mapping[str, str] | None = None,
 ) -> str:
     """What a module says of where it comes from: nothing that differs between machines, days or batch sizes."""
     names = {algorithm} if isinstance(algorithm, str) else set(algorithm.values())
     asked = f'"{min(names)}"' if len(names) == 1 else str(algorithm).replace("'", '"')
     told = algorithm if isinstance(algorithm, str) else _told(algorithm)
-    options = f'input_shape={(1, *shape[1:])}, dtype="{dtype}", algorithm={asked}'
+    on = "" if backend == "numpy" else f'backend="{backend}", '
+    options = f'{on}input_shape={(1, *shape[1:])}, dtype="{dtype}", algorithm={asked}'
+    options += f", tiles={tiles}".replace("'", '"') if tiles else ""
     call = f'codegen.emit({spec(layer, "derive.")}, {options}).write("FILE")'
     open_ = [] if isinstance(algorithm, str) else [result for result in algorithm if result not in theorems]
     known = []

@@ -212,9 +212,9 @@ def _fixed(m: Monomial, rank: int, batch: int) -> set[int]:
             continue
         slopes = []
         for k in range(rank, rank + len(m.binders)):
-            parts = guard.e.linear_in(k)
-            if k not in fixed and parts is not None and parts[0].constant:
-                slopes.append((abs(parts[0].constant), _length(m.binders[k - rank], batch), k))
+            step = guard.e.slope(k)
+            if k not in fixed and step:
+                slopes.append((abs(step), _length(m.binders[k - rank], batch), k))
         reach = 0
         for slope, length, _ in sorted(slopes):
             if reach >= slope:

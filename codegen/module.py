@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +22,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from codegen.plan import Phase, Plan, Stage, number
 from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
+from codegen.wording import formula, wrapped
 from derive.indices import symbol
 
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
@@ -39,23 +38,6 @@ class Function:
     lines: tuple[str, ...]
 
 
-def formula(stage: Stage) -> str:
-    """The definition of a stage as a comment: its letters for variables, sums and guards written out."""
-    names = stage.names
-
-    def letters(text: str) -> str:
-        return re.sub(r"\$(\d+)", lambda m: names[int(m.group(1))], text)
-
-    at = ", ".join(names[: stage.tensor.rank])
-    body = re.sub(r"\bSum\{([^}]*)\}", lambda m: f"Sum{{{_bounds(m.group(1))}}} ", letters(stage.body.text))
-    body = re.sub(r"(\[[^\]]*==[^\]]*\])\*?", r"\1 ", body).replace("} *", "} ").replace(" + -1*", " - ")
-    return f"{stage.name}[{at}] = {re.sub(r'  +', ' ', body)}"
-
-
-def _bounds(text: str) -> str:
-    return ", ".join(re.sub(r"^0<=(\w+)<(.*)$", r"\1<\2", part) for part in text.split(","))
-
-
 def printed(ctx: Context, stages: Iterable[Stage]) -> tuple[str, ...]:
     """The statements of these stages, each under its definition."""
     lines: list[str] = []
@@ -63,14 +45,9 @@ def printed(ctx: Context, stages: Iterable[Stage]) -> tuple[str, ...]:
         text = print_stage(ctx, stage)
         if stage.template == "constant" and len(stage.body.monomials) > 1:
             continue  # a matrix of numbers: they stand where the buffers are made
-        lines.extend(f"# {line}" for line in _wrapped(formula(stage)))
+        lines.extend(f"# {line}" for line in wrapped(formula(stage)))
         lines.extend(text)
     return tuple(lines)
-
-
-def _wrapped(text: str, width: int = 110) -> list[str]:
-
-    return textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False)
 
 
 def context(plan: Plan, inputs: Mapping[str, str]) -> Context:

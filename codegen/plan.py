@@ -27,8 +27,9 @@ from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
 Template = Literal[
-    "strided", "windows", "scatter", "overlaps", "matmul", "contract", "dot", "pointwise", "reduce",
-    "constant", "share", "view", "alias",
+    "strided", "windows", "scatter", "overlaps", "matmul", "grouped", "shifted", "contract", "dot", "pointwise",
+    "reduce", "constant", "share", "view", "alias", "cells", "product", "epilogue", "column", "local", "pooled",
+    "spread",
 ]  # fmt: skip
 SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
 MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
@@ -115,6 +116,7 @@ class Plan:
     """Inputs, stages in order, and what is asked of them; ``outputs`` maps public names to stages.
 
     ``parameters`` maps public names of parameters to inputs; ``block`` is how many images are worked on at a time.
+    ``labels`` are the inputs that hold a single 1 in each row, and may be given as its place.
     """
 
     algorithm: str
@@ -124,6 +126,7 @@ class Plan:
     matrices: tuple[Matrix, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     block: int = 64
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Stage]:

@@ -2,7 +2,8 @@
 
     direct      shift, multiply by one number of the kernel, add; any groups
     gemm        windows laid out (im2col), batch innermost, one product for a block of images
-    im2col      one product an image, formed in the result; phases: the same, the input split by the stride
+    im2col      one product an image and group, formed in the result; phases: the same, the input split by the stride
+    shift       one product for each row of the kernel, on shifted views: windows are copied on the other axes only
     toeplitz2   tiles of two outputs an axis, batch innermost
     winograd2, winograd4   Toom-Cook on tiles of two and four outputs an axis, on one and two axes
     nested      long kernels on one axis in pieces of three cells, each by Toom-Cook
@@ -20,12 +21,14 @@ from typing import Protocol
 
 from codegen.plan import Plan
 from codegen.plans import toeplitz, winograd
+from codegen.plans.definition import definition
 from codegen.plans.depthwise import depthwise
 from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from codegen.plans.im2col import im2col
 from codegen.plans.nested import nested
 from codegen.plans.phases import phases
+from codegen.plans.shift import shift
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import tensor
 
@@ -33,6 +36,7 @@ Limits = tuple[tuple[str, int], ...]
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 POINTWISE: Limits = (("kernel_size", 1), ("padding", 0))
 NO_DILATION: Limits = (("dilation", 1),)
+UNIT_STRIDE: Limits = (("stride", 1),)
 UNIT_STEPS: Limits = (("stride", 1), ("dilation", 1))
 LONGEST = 11  # cells of a kernel, so that points are chosen for tiles of four outputs too
 SIDES = {"winograd2": (3, 5), "winograd4": (3,)}  # kernels for which theorems are committed
@@ -78,6 +82,10 @@ def _undilated(applied: Applied) -> Limits | None:
     return NO_DILATION if few and all(w.dilation.constant == 1 for w in applied.windows) else None
 
 
+def _unstrided(applied: Applied) -> Limits | None:
+    return UNIT_STRIDE if all(w.stride.constant == 1 for w in applied.windows) else None
+
+
 def _one_axis(applied: Applied) -> Limits | None:
     steps = [(w.stride.constant, w.dilation.constant) for w in applied.windows]
     return UNIT_STEPS if steps == [(1, 1)] else None
@@ -91,8 +99,9 @@ def with_kernel(side: int) -> Limits:
 ALGORITHMS: dict[str, Algorithm] = {
     "direct": Algorithm(direct, groups=lambda _: True),
     "gemm": Algorithm(gemm, limits=_pointwise),
-    "im2col": Algorithm(im2col),
+    "im2col": Algorithm(im2col, groups=lambda _: True),
     "phases": Algorithm(phases, limits=_undilated),
+    "shift": Algorithm(shift, limits=_unstrided),
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
     "winograd2": Algorithm(winograd.planner(2), 2, _one_side),
     "winograd4": Algorithm(winograd.planner(4), 4, _one_side),
@@ -101,28 +110,40 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
+CUDA: dict[str, Algorithm] = {
+    "definition": Algorithm(definition, groups=lambda _: True),
+}
+"""Those whose stages CUDA templates print; all others are printed as NumPy."""
+
+EVERY = {**ALGORITHMS, **CUDA}
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plan: algorithm, number of spatial axes, with or without bias, limits, with groups or without."""
+    """A kind of plan: algorithm, number of spatial axes, with or without bias, limits, with groups or without.
+
+    ``depthwise``: of groups with one channel each, whose definition has a form of its own.
+    """
 
     algorithm: str
     axes: int
     bias: bool = True
     limits: Limits = ()
     groups: bool = False
+    depthwise: bool = False
 
     @property
     def applied(self) -> Applied:
         """The layer with a symbol for every size that is not limited, on an input of such sizes."""
         kind = KINDS[self.axes]
-        like = kind(4, 4, 1, groups=4 if self.algorithm == "depthwise" else 2) if self.groups else None
+        like = kind(4, 4, 1, groups=4 if self.depthwise else 2) if self.groups else None
         layer, shape = symbolic(kind, like=like)
         return replace(layer, bias=self.bias, **dict(self.limits)).on(tensor("X", *shape), "Y")
 
     @property
     def plans(self) -> dict[str, Plan]:
         """The plans of that layer."""
-        return ALGORITHMS[self.algorithm].plan(self.applied)
+        return EVERY[self.algorithm].plan(self.applied)
 
     @property
     def file(self) -> str:
@@ -138,16 +159,18 @@ class Kind:
     def key(self, result: str) -> str:
         """What the theorem about one result is called in the committed file."""
         side = dict(self.limits).get("kernel_size")
+        channels = ", depthwise" if self.depthwise and self.algorithm in CUDA else ""
         limited = ", pointwise" if self.limits == POINTWISE else "" if side is None else f", kernel {side}"
-        return f"{self.algorithm} {result}{'' if self.bias else ', without bias'}{limited}"
+        return f"{self.algorithm} {result}{'' if self.bias else ', without bias'}{limited}{channels}"
 
 
 def kind_of(applied: Applied, algorithm: str) -> Kind | None:
     """The kind of plan that an algorithm has for a convolution; None where it has none."""
-    own, layer = ALGORITHMS[algorithm], applied.layer
+    own, layer = EVERY[algorithm], applied.layer
     axes, bias = len(applied.windows), "bias" in applied.parameters
     if isinstance(layer, Conv) and layer.is_grouped:
-        return Kind(algorithm, axes, bias, groups=True) if own.groups(layer) else None
+        depthwise = layer.is_depthwise and (algorithm in CUDA or algorithm == "depthwise")
+        return Kind(algorithm, axes, bias, groups=True, depthwise=depthwise) if own.groups(layer) else None
     limits = own.limits(applied)
     return None if limits is None else Kind(algorithm, axes, bias, limits)
 
@@ -156,12 +179,16 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
     """Every kind whose theorems are committed, for a number of axes, of convolutions without groups or with."""
     for bias in (True, False):
         if groups:
-            yield Kind("depthwise", axes, bias, groups=True)
+            yield Kind("depthwise", axes, bias, groups=True, depthwise=True)
             yield Kind("direct", axes, bias, groups=True)
+            yield from (Kind("definition", axes, bias, groups=True, depthwise=own) for own in (False, True))
+            yield Kind("im2col", axes, bias, groups=True)
             continue
         for name in ("direct", "gemm", "im2col", "toeplitz2"):
             yield Kind(name, axes, bias)
         yield Kind("gemm", axes, bias, POINTWISE)
+        yield Kind("definition", axes, bias)
+        yield Kind("shift", axes, bias, UNIT_STRIDE)
         if axes == 1:
             yield Kind("nested", axes, bias, UNIT_STEPS)
         if axes < 3:

@@ -17,13 +17,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from codegen.architecture import instance
-from codegen.claims import Claim
+from codegen.claims import Claim, GatheredClaim
 from codegen.committed import committed
-from codegen.plan import Plan, is_batch, number
+from codegen.plan import Plan, PlanError, is_batch, number
 from codegen.plans import nested, winograd
 from codegen.plans.algorithms import ALGORITHMS, Kind, kind_of, kinds
-from codegen.plans.convolution import cotangent_of
+from codegen.plans.convolution import cotangent_of, is_grouped
+from codegen.plans.grouped_claims import GroupedClaim
 from codegen.plans.phased_claims import PhasedClaim
+from codegen.plans.shifted_claims import ShiftedClaim
 from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
 from derive.indices import Index, index, variables
@@ -88,6 +90,14 @@ def _sizes(general: Applied, applied: Applied) -> dict[str, int]:
     return {mine.text: value for mine, value in sizes if mine.constant is None}
 
 
+def _group_sizes(applied: Applied) -> tuple[Index, Index]:
+    """How many inputs and outputs a group has."""
+    layer = applied.layer
+    if not isinstance(layer, Conv):
+        raise PlanError(f"{layer}: only a convolution has groups")
+    return layer.group_sizes()
+
+
 def _groups(applied: Applied) -> tuple[Index, ...]:
     """How many groups there are and how many outputs each has, for a grouped convolution."""
     layer = applied.layer
@@ -113,9 +123,15 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     tile = ALGORITHMS[plan.algorithm].tile if plan.algorithm in ALGORITHMS else 1
     outputs, kernel_axes = applied.y.box[2:], applied.parameters["weight"].box[2:]
     backward = name == "input_gradient"
+    if backward and plan.algorithm == "im2col" and is_grouped(applied):
+        return GroupedClaim(title, *sides, *_group_sizes(applied))
     match plan.algorithm:
         case "phases" if backward:
             return PhasedClaim(title, *sides, applied.windows)
+        case "definition" if backward:
+            return GatheredClaim(title, *sides)
+        case "shift" if backward:
+            return ShiftedClaim(title, *sides, applied.windows[0])
         case _ if tile == 1:
             return Claim(title, *sides)
         case "nested":

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans import innermost as inner
 from codegen.plans.convolution import Result, Windows
-from derive.indices import Index, equal, variables
-from derive.layers import Applied, Conv
+from derive.indices import equal, variables
+from derive.layers import Applied
 from derive.terms import define, term
 
 
@@ -33,7 +34,7 @@ def direct(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     w = conv.single(applied)
     results = {
         "forward": _forward(applied, w),
-        "input_gradient": (_grouped_input_gradient if _grouped(applied) else _input_gradient)(applied, w),
+        "input_gradient": (_grouped_input_gradient if conv.is_grouped(applied) else _input_gradient)(applied, w),
         "weight_gradient": _weight_gradient(applied, w),
     }
     return conv.planned("direct", applied, itemsize, results)
@@ -42,14 +43,16 @@ def direct(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
 def _forward(applied: Applied, w: Windows) -> Result:
     """``S[n,j,b] = Sum_{c,a} W[n,c,a] In[c, j s + a d - p, b]`` and ``Z = S + u``, in the place of S."""
     weight, bias = applied.parameters["weight"], applied.parameters.get("bias")
-    image = conv.image(applied.x, w, w.margin())
+    image = inner.image(applied.x, w, w.margin())
     n_batch, *positions = applied.y.box
     box = [*positions, n_batch]
     at = variables(0, len(box))
     n, js, b = at[0], at[1:-1], at[-1]
     c, *a = variables(len(at), 1 + w.axes)
     cells = [w.read(axis, js[axis], a[axis]) for axis in range(w.axes)]
-    body = term(len(at), weight[(n, c, *a)], image.tensor[(_channel(applied, n, c), *cells, b)], over=weight.box[1:])
+    body = term(
+        len(at), weight[(n, c, *a)], image.tensor[(conv.channel(applied, n, c), *cells, b)], over=weight.box[1:]
+    )
     letters = f"n {w.letters('j')} b c {w.letters('a')}"
     name = "Z" if bias is None else "S"
     summed = Stage(define(name, box, body), "strided", letters, ("n", "c", *w.loops("a")))
@@ -63,8 +66,8 @@ def _forward(applied: Applied, w: Windows) -> Result:
 def _input_gradient(applied: Applied, w: Windows) -> Result:
     """``dIn[c,h,b] = Sum_{n,a,j} [h == j s + a d - p] W[n,c,a] Go[n,j,b]``."""
     weight = applied.parameters["weight"]
-    dz = conv.batch_last(conv.cotangent_of(applied), w)
-    image = conv.image(applied.x, w, w.margin())
+    dz = inner.batch_last(conv.cotangent_of(applied), w)
+    image = inner.image(applied.x, w, w.margin())
     depth = 2 + w.axes
     at = variables(0, depth)
     n, *a = variables(depth, 1 + w.axes)
@@ -80,41 +83,28 @@ def _input_gradient(applied: Applied, w: Windows) -> Result:
 def _weight_gradient(applied: Applied, w: Windows) -> Result:
     """``dW[n,c,a] = Sum_{j,b} Go[n,j,b] In[c, j s + a d - p, b]``."""
     weight = applied.parameters["weight"]
-    image = conv.image(applied.x, w, w.margin())
-    dz = conv.batch_last(conv.cotangent_of(applied), w)
+    image = inner.image(applied.x, w, w.margin())
+    dz = inner.batch_last(conv.cotangent_of(applied), w)
     at = variables(0, weight.rank)
     *js, b = variables(weight.rank, w.axes + 1)
     cells = [w.read(axis, js[axis], at[2 + axis]) for axis in range(w.axes)]
-    channel = _channel(applied, at[0], at[1])
+    channel = conv.channel(applied, at[0], at[1])
     body = term(len(at), dz.tensor[(at[0], *js, b)], image.tensor[(channel, *cells, b)], over=dz.tensor.box[1:])
     letters = f"n c {w.letters('a')} {w.letters('j')} b"
     return Result((image, dz, Stage(define("dW", list(weight.box), body), "dot", letters, ("n", "c", *w.loops("a")))))
 
 
-def _grouped(applied: Applied) -> bool:
-    return isinstance(applied.layer, Conv) and applied.layer.is_grouped
-
-
-def _channel(applied: Applied, n: Index, c: Index) -> Index:
-    """The input channel that is number ``c`` of those that output ``n`` reads."""
-    layer = applied.layer
-    if not (isinstance(layer, Conv) and layer.is_grouped):
-        return c
-    inputs, outputs = layer.group_sizes()
-    return n // outputs * inputs + c
-
-
 def _grouped_input_gradient(applied: Applied, w: Windows) -> Result:
     """``dIn[c,h,b] = Sum_{n,e,a,j} [c == (n // Og) Cg + e] [h == j s + a d - p] W[n,e,a] Go[n,j,b]``."""
     weight = applied.parameters["weight"]
-    dz = conv.batch_last(conv.cotangent_of(applied), w)
-    image = conv.image(applied.x, w, w.margin())
+    dz = inner.batch_last(conv.cotangent_of(applied), w)
+    image = inner.image(applied.x, w, w.margin())
     depth = 2 + w.axes
     at = variables(0, depth)
     n, e, *a = variables(depth, 2 + w.axes)
     js = variables(depth + 2 + w.axes, w.axes)
     guards = [equal(at[1 + axis], w.read(axis, js[axis], a[axis])) for axis in range(w.axes)]
-    guards.append(equal(at[0], _channel(applied, n, e)))
+    guards.append(equal(at[0], conv.channel(applied, n, e)))
     over = [*weight.box, *dz.tensor.box[1:-1]]
     body = term(depth, weight[(n, e, *a)], dz.tensor[(n, *js, at[-1])], over=over, guards=guards)
     letters = f"c {w.letters('h')} b n e {w.letters('a')} {w.letters('j')}"

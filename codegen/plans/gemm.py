@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans import innermost as inner
 from codegen.plans.convolution import Result, Windows
 from derive.indices import IndexLike, Interval, variables
 from derive.layers import Applied
@@ -45,31 +46,31 @@ def gemm(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
 
 
 def _forward(applied: Applied, w: Windows) -> Result:
-    t, *u = conv.kernel(applied.parameters["weight"], applied.parameters.get("bias"), w, Fraction(1))
+    t, *u = inner.kernel(applied.parameters["weight"], applied.parameters.get("bias"), w, Fraction(1))
     *image, col, one = _columns(applied, w)
-    z = conv.product(t, u[0] if u else None, col, one, w, "Z")
+    z = inner.product(t, u[0] if u else None, col, one, w, "Z")
     stages = (*image, t, *u, col, *([one] if u else []), z)
-    return Result(stages, conv.matrices(w, bias=True)[:2] if u else ())
+    return Result(stages, inner.matrices(w, bias=True)[:2] if u else ())
 
 
 def _input_gradient(applied: Applied, w: Windows) -> Result:
-    t, *_ = conv.kernel(applied.parameters["weight"], None, w, Fraction(1))
-    dz = conv.batch_last(conv.cotangent_of(applied), w)
-    image = conv.image(applied.x, w, w.margin())
-    return Result((t, dz, *conv.input_gradient(t, dz, image.tensor, w)))
+    t, *_ = inner.kernel(applied.parameters["weight"], None, w, Fraction(1))
+    dz = inner.batch_last(conv.cotangent_of(applied), w)
+    image = inner.image(applied.x, w, w.margin())
+    return Result((t, dz, *inner.input_gradient(t, dz, image.tensor, w)))
 
 
 def _weight_gradient(applied: Applied, w: Windows) -> Result:
     *image, col, one = _columns(applied, w)
-    dz = conv.batch_last(conv.cotangent_of(applied), w)
-    (gradient,) = conv.kernel_gradient(dz, col, one, w, bias=False)
+    dz = inner.batch_last(conv.cotangent_of(applied), w)
+    (gradient,) = inner.kernel_gradient(dz, col, one, w, bias=False)
     return Result((*image, col, dz, replace(gradient, tensor=replace(gradient.tensor, name="dW"))))
 
 
 def _columns(applied: Applied, w: Windows) -> tuple[Stage, ...]:
     """The image unless it is not needed, its windows, and the row of ones."""
-    image = conv.image(applied.x, w, w.margin())
-    col, one = conv.columns(image.tensor, w)
+    image = inner.image(applied.x, w, w.margin())
+    col, one = inner.columns(image.tensor, w)
     if is_pointwise(applied):
         return replace(col, tensor=_cut_out(applied, w), template="strided", loops=w.loops("e")), one
     return image, col, one

@@ -9,15 +9,19 @@ The product of an image is formed where the result of the call lies, so nothing 
 and those straight from the input: where a window reaches beyond the image ``Col`` keeps the zeros it was made with.
 With many channels this is what is fastest unless fewer multiplications will do (``winograd``).  A kernel of one cell
 with stride 1 needs no windows: ``Col`` is another name for the input.
+
+In groups of Og outputs and Cg inputs there is one product for each image and group, of the rows of the kernel and the
+channels of the windows that belong to the group: output n reads the channels (n // Og) Cg + c with c < Cg, and input
+channel c is read by the outputs (c // Cg) Og + m with m < Og.
 """
 
 from __future__ import annotations
 
-from codegen.plan import Plan, Stage, Template
+from codegen.plan import Plan, PlanError, Stage, Template
 from codegen.plans import convolution as conv
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Index, Interval, equal, index, var, variables
-from derive.layers import Applied
+from derive.layers import Applied, Conv
 from derive.terms import define, term
 
 # Rows of a product are as long as an image has positions, so one image at a time will do.
@@ -86,10 +90,11 @@ def product(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, ...]:
     depth = 2 + w.axes
     at = variables(0, depth)
     b, n, *i = at
-    ca = variables(depth, 1 + w.axes)
-    body = term(depth, weight[(n, *ca)], col.tensor[(b, *ca, *i)], over=weight.box[1:])
+    c, *a = variables(depth, 1 + w.axes)
+    channel = conv.channel(applied, n, c)
+    body = term(depth, weight[(n, c, *a)], col.tensor[(b, channel, *a, *i)], over=weight.box[1:])
     letters = f"b n {w.letters('i')} c {w.letters('a')}"
-    product = Stage(define("Z" if bias is None else "S", list(applied.y.box), body), "matmul", letters)
+    product = Stage(define("Z" if bias is None else "S", list(applied.y.box), body), _template(applied), letters)
     if bias is None:
         return (product,)
     body = term(depth, product.tensor[at]) + term(depth, bias[n])
@@ -97,13 +102,17 @@ def product(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, ...]:
 
 
 def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
-    """``dCol[b,c,a,i] = Sum_n W[n,c,a] G[b,n,i]``; ``dX[b,c,h] = Sum_{a,i} [h == i s + a d - p] dCol[b,c,a,i]``."""
+    """``dCol[b,c,a,i] = Sum_n W[n,c,a] G[b,n,i]``; ``dX[b,c,h] = Sum_{a,i} [h == i s + a d - p] dCol[b,c,a,i]``.
+
+    In groups: ``dCol[b,c,a,i] = Sum_{m<Og} W[q Og + m, c - q Cg, a] G[b, q Og + m, i]`` with ``q = c // Cg``.
+    """
     weight, g = applied.parameters["weight"], conv.cotangent_of(applied)
     box = _windows_box(applied, w)
     (b, c), a, i = _split(variables(0, len(box)), w)
-    n = var(len(box))
-    body = term(len(box), weight[(n, c, *a)], g[(b, n, *i)], over=[weight.box[0]])
-    dcol = Stage(define("dCol", box, body), "matmul", f"{letters_of(w)} n")
+    n, own, over = _readers(applied, c, var(len(box)))
+    body = term(len(box), weight[(n, own, *a)], g[(b, n, *i)], over=[over])
+    reader = "m" if conv.is_grouped(applied) else "n"
+    dcol = Stage(define("dCol", box, body), _template(applied), f"{letters_of(w)} {reader}")
     depth = 2 + w.axes
     at = variables(0, depth)
     ai = variables(depth, 2 * w.axes)
@@ -113,14 +122,31 @@ def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
     return dcol, Stage(define("dX", list(applied.x.box), body), "scatter", letters, loops=w.loops("a"))
 
 
+def _readers(applied: Applied, c: Index, m: Index) -> tuple[Index, Index, Interval]:
+    """The output that is number ``m`` of those that read channel ``c``, what c is there, and how many there are."""
+    layer = applied.layer
+    if not isinstance(layer, Conv):
+        raise PlanError(f"{layer}: im2col is for convolutions")
+    if not layer.is_grouped:
+        return m, c, applied.parameters["weight"].box[0]
+    inputs, outputs = layer.group_sizes()
+    group = c // inputs
+    return group * outputs + m, c - group * inputs, (index(0), outputs)
+
+
+def _template(applied: Applied) -> Template:
+    return "grouped" if conv.is_grouped(applied) else "matmul"
+
+
 def weight_gradient(applied: Applied, w: Windows, col: Stage) -> tuple[Stage, Stage]:
     """``dV[b,n,c,a] = Sum_i G[b,n,i] Col[b,c,a,i]`` and ``dW = Sum_b dV[b]``."""
     weight, g = applied.parameters["weight"], conv.cotangent_of(applied)
     box: list[Interval] = [g.box[0], *weight.box]
-    b, n, *ca = variables(0, len(box))
+    b, n, c, *a = variables(0, len(box))
     i = variables(len(box), w.axes)
-    body = term(len(box), g[(b, n, *i)], col.tensor[(b, *ca, *i)], over=g.box[2:])
-    each = Stage(define("dV", box, body), "matmul", f"b n c {w.letters('a')} {w.letters('i')}")
+    channel = conv.channel(applied, n, c)
+    body = term(len(box), g[(b, n, *i)], col.tensor[(b, channel, *a, *i)], over=g.box[2:])
+    each = Stage(define("dV", box, body), _template(applied), f"b n c {w.letters('a')} {w.letters('i')}")
     at, b = variables(0, weight.rank), var(weight.rank)
     body = term(weight.rank, each.tensor[(b, *at)], over=[g.box[0]])
     return each, Stage(define("dW", list(weight.box), body), "reduce", f"n c {w.letters('a')} b")

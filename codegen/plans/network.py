@@ -15,6 +15,7 @@ from fractions import Fraction
 from codegen.plan import Matrix, Plan, PlanError, Stage
 from codegen.plans import convolution as conv
 from codegen.plans import elementwise as ew
+from codegen.plans import innermost as inner
 from codegen.plans.elementwise import Cotangent
 from derive.indices import Index, index
 from derive.layers import Applied, AvgPool, Conv, Flatten, Linear, Sequential, Sigmoid
@@ -86,11 +87,11 @@ class ConvolutionGroup(Group):
         share = Fraction(1, w.tile**w.axes)
         stages = list(ew.sigmoid_backward(self.s, down, w.suffix, len(w.slots), share))
         dz = stages[-1]
-        gradient = conv.kernel_gradient(dz, *self.columns, w, bias is not None)
-        stages += [*gradient, *conv.untile(gradient, weight, bias, w)]
+        gradient = inner.kernel_gradient(dz, *self.columns, w, bias is not None)
+        stages += [*gradient, *inner.untile(gradient, weight, bias, w)]
         if first:
             return stages, None
-        back = self._in_place(conv.input_gradient(self.kernel[0], dz, self.x, w))
+        back = self._in_place(inner.input_gradient(self.kernel[0], dz, self.x, w))
         # The kernel is stored negated for the sigmoid, so what comes back through it is minus the cotangent.
         return [*stages, *back], Cotangent(back[-1], ew.MINUS)
 
@@ -218,24 +219,24 @@ def _convolution(
     made: Builder, steps: Sequence[Applied], at: int, following: Sequence[object], x: Tensor, h: Stage | None
 ) -> tuple[int, Stage]:
     step = steps[at]
-    tile, used = _tile(at, following)
+    tile, used = pool_of(at, following)
     output = steps[at + used - 1].y
     w = conv.windows_of(step, tile, tuple(hi for _, hi in output.box[2:]), str(at))
     if h is None:
-        h = made.add(conv.image(x, w, w.margin()))
+        h = made.add(inner.image(x, w, w.margin()))
     weight, bias = _weights(step)
-    kernel = conv.kernel(weight, bias, w, ew.MINUS)
-    columns = conv.columns(h.tensor, w)
+    kernel = inner.kernel(weight, bias, w, ew.MINUS)
+    columns = inner.columns(h.tensor, w)
     made.add(*kernel, *columns)
-    made.matrices += conv.matrices(w, bias=True)
-    negated = made.add(conv.product(kernel[0], kernel[1], *columns, w, f"Zm{at}"))
+    made.matrices += inner.matrices(w, bias=True)
+    negated = made.add(inner.product(kernel[0], kernel[1], *columns, w, f"Zm{at}"))
     s = made.add(ew.sigmoid_of(negated, f"Sh{at}", shift=-ew.HALF))
     p = made.add(*ew.pooled(s, str(at), tile, w.axes, _next_margin(steps, at + used)))
     made.backward.append(ConvolutionGroup(w, h.tensor, step, kernel, columns, s, p))
     return used, p
 
 
-def _tile(at: int, following: Sequence[object]) -> tuple[int, int]:
+def pool_of(at: int, following: Sequence[object]) -> tuple[int, int]:
     """The side of the pool that follows, and how many layers the group has."""
     if not (following and isinstance(following[0], Sigmoid)):
         raise PlanError(f"layer {at}: the network plan needs a sigmoid after a convolution")
@@ -258,7 +259,7 @@ def _next_margin(steps: Sequence[Applied], at: int) -> tuple[tuple[Index, Index]
     step = steps[at] if at < len(steps) else None
     if step is None or not isinstance(step.layer, Conv):
         return none * (len(steps[at - 1].y.box))
-    tile, used = _tile(at, [s.layer for s in steps[at + 1 : at + 3]])
+    tile, used = pool_of(at, [s.layer for s in steps[at + 1 : at + 3]])
     output = steps[at + used - 1].y
     return conv.windows_of(step, tile, tuple(hi for _, hi in output.box[2:]), str(at)).margin()
 

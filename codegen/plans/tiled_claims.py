@@ -75,10 +75,7 @@ def _backwards(theorem: Theorem) -> list[int]:
     """The variables of the first monomial by which a factor is read from its end."""
     _, m, depth = next(found for found in tactics.scopes(theorem.rhs) if found[0] == (0,))
     indices = [e for f in m.factors if isinstance(f, Read) for e in f.at]
-    slopes = [
-        [p[0].constant for e in indices if (p := e.linear_in(depth + k)) is not None] for k in range(len(m.binders))
-    ]
-    return [k for k, found in enumerate(slopes) if -1 in found]
+    return [k for k in range(len(m.binders)) if any(e.slope(depth + k) == -1 for e in indices)]
 
 
 def _pair(m: Monomial, depth: int, size: int, output: Interval) -> tuple[int, int] | None:
@@ -88,8 +85,6 @@ def _pair(m: Monomial, depth: int, size: int, output: Interval) -> tuple[int, in
         for e in read.at:
             for j in (k for k, (_, high) in enumerate(m.binders) if high == tiles):
                 for i in (k for k, (_, high) in enumerate(m.binders) if high.constant == size):
-                    parts = (e.linear_in(depth + j), e.linear_in(depth + i))
-                    slopes = [None if p is None else p[0].constant for p in parts]
-                    if slopes == [size, 1]:
+                    if (e.slope(depth + j), e.slope(depth + i)) == (size, 1):
                         return j, i
     return None

@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans import innermost as inner
 from codegen.plans.convolution import Result, Windows
 from derive.indices import IndexLike, Interval, equal, variables
 from derive.layers import Applied
@@ -47,12 +48,12 @@ def _plans(applied: Applied, w: Windows, algorithm: str, itemsize: int) -> dict[
 
 
 def _forward(applied: Applied, w: Windows) -> Result:
-    t, *u = conv.kernel(applied.parameters["weight"], applied.parameters.get("bias"), w, Fraction(1))
-    image = conv.image(applied.x, w, w.margin())
-    col, one = conv.columns(image.tensor, w)
-    product = conv.product(t, u[0] if u else None, col, one, w, "Zt")
+    t, *u = inner.kernel(applied.parameters["weight"], applied.parameters.get("bias"), w, Fraction(1))
+    image = inner.image(applied.x, w, w.margin())
+    col, one = inner.columns(image.tensor, w)
+    product = inner.product(t, u[0] if u else None, col, one, w, "Zt")
     stages = (image, t, *u, col, *([one] if u else []), product, _together(applied, w, product))
-    return Result(stages, conv.matrices(w, bias=True)[:2] if u else ())
+    return Result(stages, inner.matrices(w, bias=True)[:2] if u else ())
 
 
 def _together(applied: Applied, w: Windows, product: Stage) -> Stage:
@@ -79,15 +80,15 @@ def _cotangent(applied: Applied, w: Windows) -> Stage:
 
 
 def _input_gradient(applied: Applied, w: Windows) -> Result:
-    t, *_ = conv.kernel(applied.parameters["weight"], None, w, Fraction(1))
-    image = conv.image(applied.x, w, w.margin())
+    t, *_ = inner.kernel(applied.parameters["weight"], None, w, Fraction(1))
+    image = inner.image(applied.x, w, w.margin())
     dz = _cotangent(applied, w)
-    return Result((t, dz, *conv.input_gradient(t, dz, image.tensor, w)))
+    return Result((t, dz, *inner.input_gradient(t, dz, image.tensor, w)))
 
 
 def _weight_gradient(applied: Applied, w: Windows) -> Result:
-    image = conv.image(applied.x, w, w.margin())
-    col, one = conv.columns(image.tensor, w)
+    image = inner.image(applied.x, w, w.margin())
+    col, one = inner.columns(image.tensor, w)
     dz = _cotangent(applied, w)
-    gradients = conv.kernel_gradient(dz, col, one, w, bias=False)
-    return Result((image, col, dz, *gradients, *conv.untile(gradients, applied.parameters["weight"], None, w)))
+    gradients = inner.kernel_gradient(dz, col, one, w, bias=False)
+    return Result((image, col, dz, *gradients, *inner.untile(gradients, applied.parameters["weight"], None, w)))

@@ -89,6 +89,7 @@ def cases(draw: st.DrawFn, algorithm: str, axes: tuple[int, ...] = (1, 2, 3)) ->
         k = side if square else draw(st.integers(1, 2 * most if unit else most))
         s, d = (1, 1) if unit else (draw(st.integers(1, most)), draw(st.integers(1, most)))
         d = 1 if algorithm == "phases" else d
+        s = 1 if algorithm == "shift" else s
         p, rest = draw(st.integers(0, most)), draw(st.integers(0, s - 1))
         outputs = draw(st.sampled_from(_edges(tile, most)))
         sides.append((k, s, p, d))
@@ -96,7 +97,7 @@ def cases(draw: st.DrawFn, algorithm: str, axes: tuple[int, ...] = (1, 2, 3)) ->
     c, n, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3)), 1
     if algorithm == "depthwise":
         groups = c = n = c + 1
-    elif algorithm == "direct" and draw(st.booleans()):
+    elif algorithm in ("direct", "im2col") and draw(st.booleans()):
         groups = 2
         c, n = 2 * draw(st.integers(1, 2)), 2 * n
     kernel, stride, padding, dilation = zip(*sides, strict=True)

@@ -80,6 +80,7 @@ def test_every_result_is_what_the_definition_says(algorithm: str) -> None:
 
 SMALL = {
     "depthwise": Conv2d(2, 2, (2, 3), (1, 2), 1, groups=2),
+    "shift": Conv2d(2, 3, (2, 3), padding=(0, 1)),
     "winograd2": Conv2d(2, 3, 3, padding=1),
     "winograd4": Conv2d(2, 3, 3, padding=1),
     "nested": Conv1d(2, 3, 7, padding=2),
@@ -166,7 +167,11 @@ def test_backward_gives_all_gradients(algorithm: str, bias: bool) -> None:
 
 CHECKED = [
     (Conv1d(2, 3, 3, padding=1), (4, 2, 7), ("im2col", "toeplitz2", "winograd2", "winograd4", "nested")),
-    (Conv1d(2, 3, 5, padding=3), (2, 2, 6), ("nested",)),
+    (Conv1d(2, 3, 5, padding=3), (2, 2, 6), ("nested", "shift")),
+    (Conv1d(1, 1, 1, padding=2), (2, 1, 5), ("shift",)),
+    (Conv1d(2, 2, 4, padding=3, dilation=2, bias=False), (1, 2, 5), ("shift",)),
+    (Conv2d(2, 3, (3, 2), padding=(5, 0), dilation=(1, 2)), (3, 2, 4, 5), ("shift",)),
+    (Conv3d(1, 2, (2, 1, 2), padding=(0, 1, 1)), (1, 1, 3, 3, 2), ("shift",)),
     (Conv1d(2, 2, 4, stride=3, padding=3, dilation=2, bias=False), (1, 2, 5), ("im2col", "toeplitz2")),
     (Conv1d(2, 2, 4, stride=3, padding=3), (1, 2, 8), ("phases",)),
     (Conv2d(2, 3, 3, padding=(0, 2)), (2, 2, 5, 4), ("winograd2", "winograd4")),
@@ -203,7 +208,7 @@ def test_the_text_computes_its_stages_and_quotes_theorems(layer: Conv, shape: tu
 )
 def test_the_committed_theorems_are_quoted(algorithm: str, axes: int) -> None:
     kind = {1: Conv1d, 2: Conv2d}[axes]
-    stride, groups = 1 if algorithm in TOOM_COOK else 2, 3 if algorithm == "depthwise" else 1
+    stride, groups = 1 if algorithm in (*TOOM_COOK, "shift") else 2, 3 if algorithm == "depthwise" else 1
     layer = kind(3, 3, 3, stride, padding=1, groups=groups)
     emitted = codegen.emit(layer, input_shape=(2, 3, *[9] * axes), algorithm=algorithm)
     assert list(emitted.theorems) == list(emitted.plans) == list(RESULTS)

@@ -40,6 +40,8 @@ def test_a_result_is_put_where_it_is_asked_for() -> None:
 
 X, W, U, G = np.zeros((2, 3, 4, 5)), np.zeros((6, 3, 3, 3)), np.zeros(6), np.zeros((2, 6, 2, 3))
 BOTH = np.zeros(240)
+LOCKED = np.zeros_like(G)
+LOCKED.flags.writeable = False
 REFUSED = [
     (lambda m: m.forward(X[0], W, U), ValueError, "input has the shape (3, 4, 5); (batch, 3, 4, 5) is needed"),
     (lambda m: m.forward(X[:, :2], W, U), ValueError, "input has the shape (2, 2, 4, 5); (batch, 3, 4, 5) is needed"),
@@ -50,7 +52,24 @@ REFUSED = [
     (lambda m: m.forward(X.astype(int), W, U), ValueError, "input is int64; float32, float64, object are"),
     (lambda m: m.weight_gradient(G, X[:1]), ValueError, "input holds 1 images and grad_output 2; as many are needed"),
     (lambda m: m.input_gradient(G, W, (1, 3, 4, 5)), ValueError, "input_shape is (1, 3, 4, 5); (2, 3, 4, 5) is needed"),
-    (lambda m: m.bias_gradient(G, m.Forward(2, "f8")), TypeError, "work is a Forward; a BiasGradient is needed"),
+    (
+        lambda m: m.bias_gradient(G, m.Forward(2, "f8")),
+        TypeError,
+        "work=Forward(2, 'float64'): BiasGradient(2, 'fl",
+    ),
+    (lambda m: m.forward(X, W, U, 5), TypeError, "work=5: Forward(2, 'float64') or None is needed"),
+    (
+        lambda m: m.backward(G, X, W, m.Forward(2)),
+        TypeError,
+        "(InputGradient, WeightGradient, BiasGradient) or None",
+    ),
+    (lambda m: m.backward(G, X, W, (None, None)), TypeError, "work=(None, None): (InputGradient, WeightGradient, Bias"),
+    (lambda m: m.Forward(2, block=0), ValueError, "block=0: an integer of at least 1 is needed; the nearest is 1"),
+    (lambda m: m.Forward(2, block=2.7), ValueError, "block=2.7: an integer of at least 1 is needed; the nearest is 3"),
+    (lambda m: m.Forward(2, block="2"), ValueError, "block='2': an integer of at least 1 is needed; the nearest is 1"),
+    (lambda m: m.Forward(-1), ValueError, "batch=-1: an integer of at least 0 is needed; the nearest is 0"),
+    (lambda m: m.Forward(True), ValueError, "batch=True: an integer of at least 0 is needed; the nearest is 0"),
+    (lambda m: m.Forward(2, "int8"), ValueError, "dtype=int8: float32, float64, object are what is computed with"),
     (lambda m: m.forward(X, W, U, m.Forward(3, "f8")), ValueError, "work is for 3 images of float64; input holds 2 of"),
     (
         lambda m: m.forward(X, W, U, m.Forward(2)),
@@ -60,7 +79,12 @@ REFUSED = [
     (lambda m: m.forward(X, W, U, out=[]), TypeError, "out is list; a NumPy array of shape (2, 6, 2, 3) is needed"),
     (lambda m: m.forward(X, W, U, out=G[:1]), ValueError, "out is (1, 6, 2, 3) float64; (2, 6, 2, 3) float64 is"),
     (lambda m: m.forward(X, W, U, out=G.astype("f4")), ValueError, "out is (2, 6, 2, 3) float32; (2, 6, 2, 3) float64"),
-    (lambda m: m.input_gradient(G, W, X.shape, out=np.zeros((4, 3, 4, 5))[::2]), ValueError, "not C-contiguous"),
+    (lambda m: m.input_gradient(G, W, X.shape, out=np.zeros((4, 3, 4, 5))[::2]), ValueError, "the strides (960,"),
+    (
+        lambda m: m.forward(X, W, U, out=LOCKED),
+        ValueError,
+        "out is read-only (out.flags.writeable is False); np.empty(",
+    ),
     (
         lambda m: m.forward(BOTH[:120].reshape(X.shape), W, U, out=BOTH[100:172].reshape(G.shape)),
         ValueError,

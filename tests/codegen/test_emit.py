@@ -153,9 +153,20 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 SHAPE = (8, 6, 14, 14)
 REFUSED = [
-    ({"backend": "cupy"}, "backend='cupy': text for CuPy is not printed yet; the only backend is 'numpy'"),
-    ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy'"),
+    ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy', 'cupy'"),
     ({"dtype": "float16"}, "dtype='float16': it has to be one of 'float32', 'float64'"),
+    (
+        {"backend": "cupy", "dtype": "int8"},
+        "dtype='int8': it has to be one of 'float32', 'float64', 'float16', 'bfloat16'",
+    ),
+    (
+        {"backend": "cupy", "tolerance": 1e-9},
+        "tolerance=1e-09: for backend='cupy' nothing is chosen by it; leave it out",
+    ),
+    (
+        {"backend": "cupy", "layer": derive.Conv2d(6, 16, 3, padding=1 << 30, dilation=1 << 30)},
+        "places along an axis have to be below 1073741824 in CUDA text",
+    ),
     ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', "),
     (
         {"algorithm": "depthwise"},
@@ -163,7 +174,7 @@ REFUSED = [
     ),
     (
         {"layer": derive.Conv2d(6, 6, 3, groups=6), "algorithm": "gemm"},
-        "groups=6, bias=True); those that have one: direct, depthwise",
+        "groups=6, bias=True); those that have one: direct, im2col, depthwise",
     ),
     (
         {"layer": derive.Conv2d(6, 12, 3, groups=6), "algorithm": "depthwise"},

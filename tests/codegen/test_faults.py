@@ -34,6 +34,7 @@ from codegen.network_proof import NetworkProof
 from codegen.plan import BATCH, PlanError, Stage
 from codegen.plans import convolution as conv
 from codegen.plans import elementwise as ew
+from codegen.plans import innermost as inner
 from codegen.plans import network
 from codegen.plans.claims import Kind, claims
 from codegen.plans.gemm import gemm
@@ -106,8 +107,8 @@ def swapped_stride_and_dilation(patch: Patch) -> None:
 
 def dropped_bias(patch: Patch) -> None:
     """The product leaves out the row of ones."""
-    original = conv.product
-    patch.setattr(conv, "product", lambda t, u, *rest: original(t, None, *rest))
+    original = inner.product
+    patch.setattr(inner, "product", lambda t, u, *rest: original(t, None, *rest))
 
 
 def wrong_pool_divisor(patch: Patch) -> None:
@@ -127,7 +128,7 @@ def wrong_pool_divisor(patch: Patch) -> None:
 
 def transposed_kernel(patch: Patch) -> None:
     """Rows and columns of the kernel are exchanged: the same for a kernel that is symmetric."""
-    original = conv.kernel
+    original = inner.kernel
 
     def kernel(*arguments: Any) -> tuple[Stage, ...]:
         t, *rest = original(*arguments)
@@ -137,7 +138,7 @@ def transposed_kernel(patch: Patch) -> None:
         body = term(t.tensor.rank, turned, over=m.binders, guards=m.guards, coefficient=m.coefficient)
         return (replace(t, tensor=define(t.name, list(t.tensor.box), body)), *rest)
 
-    patch.setattr(conv, "kernel", kernel)
+    patch.setattr(inner, "kernel", kernel)
 
 
 def backward_with_the_wrong_sign(patch: Patch) -> None:

@@ -18,8 +18,8 @@ from codegen.emit import emit
 from codegen.execution import Refuted
 from codegen.module import context, printed
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, im2col, nested, toeplitz, winograd
-from codegen.plans.algorithms import UNIT_STEPS, Kind, with_kernel
+from codegen.plans import claims, im2col, nested, shift, toeplitz, winograd
+from codegen.plans.algorithms import UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
 from codegen.templates import numpy as templates
 from codegen.templates.numpy import clipping
 from derive.indices import Index, index, var, variables
@@ -37,7 +37,7 @@ SQUARE = Conv2d(2, 2, 3, padding=1)
 
 def prove(algorithm: str, results: Iterable[str], axes: int = 1) -> None:
     """The theorems about some results, for all sizes."""
-    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS}.get(algorithm, ())
+    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS, "shift": UNIT_STRIDE}.get(algorithm, ())
     known = claims.claims(Kind(algorithm, axes, limits=limits))
     for result in results:
         known[result].prove()
@@ -139,6 +139,29 @@ def pieces_the_wrong_way_round(patch: Patch) -> None:
     patch.setattr(nested, "_flipped", nested._kernel)
 
 
+def rows_shifted_back(patch: Patch) -> None:
+    """Kernel rows shift the image the other way, from the last one on: right for kernels that read the same upwards."""
+
+    def row(w: Any, i: Index, a: Index) -> Index:
+        (v, *_) = w.windows
+        return i * v.stride + (v.kernel - 1 - a) * v.dilation - v.before
+
+    patch.setattr(shift, "_row", row)
+
+
+def cotangent_of_the_next_row(patch: Patch) -> None:
+    """The gradient of the input reads the cotangent one row too low."""
+    original = shift._cotangent
+
+    def cotangent(applied: Any, w: Any) -> Stage:
+        stage = original(applied, w)
+        b, n, row, *i = variables(0, stage.tensor.rank)
+        (m,) = stage.body.monomials
+        return with_body(stage, term(stage.tensor.rank, m.factors[0].tensor[(b, n, row + 1, *i)]))
+
+    patch.setattr(shift, "_cotangent", cotangent)
+
+
 # --- the faults: in templates -------------------------------------------------------------------------------------
 
 
@@ -207,6 +230,37 @@ def batch_turned(patch: Patch) -> None:
     patch.setattr(templates, "matmul", matmul)
 
 
+def shifted_module() -> Any:
+    """The template's module; its name in the package is the function."""
+    return importlib.import_module("codegen.templates.numpy.shifted")
+
+
+def shifted_by_one_more(patch: Patch) -> None:
+    """Every shift passes one cell more than its rows have: an image wraps round."""
+    original = shifted_module()._tail
+    patch.setattr(shifted_module(), "_tail", lambda stored, axis: original(stored, axis) + (stored.name == "Go"))
+
+
+def never_shifted(patch: Patch) -> None:
+    """Every kernel row multiplies the rows of the first: right for kernels of one row."""
+    original = shifted_module()._cells
+
+    def cells(stored: Stage, turn: Any, here: Any, *rest: Any) -> str:
+        return original(stored, turn, here.written_out({turn.level: 0}), *rest)
+
+    patch.setattr(shifted_module(), "_cells", cells)
+
+
+def products_not_added(patch: Patch) -> None:
+    """The product of the last kernel row is kept, and not the sum of all."""
+    original = templates.shifted
+
+    def shifted(ctx: Any, stage: Stage) -> list[str]:
+        return [re.sub(r"np\.add\(([^,]+), ([^,]+), out.*", r"np.copyto(\1, \2)", s) for s in original(ctx, stage)]
+
+    patch.setattr(templates, "shifted", shifted)
+
+
 def bias_left_out_of_the_text(patch: Patch) -> None:
     """What is added to every cell where tiles are put together is not added."""
     scatter = importlib.import_module("codegen.templates.numpy.scatter")
@@ -241,6 +295,8 @@ IN_PLANS = (
     InPlan(bias_twice, "winograd2", ("forward",)),
     InPlan(cotangent_one_tile_too_far, "toeplitz2", GRADIENTS),
     InPlan(windows_without_padding, "im2col", ("forward", "weight_gradient")),
+    InPlan(rows_shifted_back, "shift", ("forward", "weight_gradient")),
+    InPlan(cotangent_of_the_next_row, "shift", ("input_gradient",)),
     InPlan(pieces_the_wrong_way_round, "nested", ("input_gradient",)),
 )
 
@@ -262,6 +318,10 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (clip_off_by_one, "im2col", (), "wrong is stage Col |broadcast"),
     (last_block_only, "winograd2", (), "weight_gradient.* is stage dU "),
     (last_block_only, "im2col", (), "weight_gradient.* is stage dW "),
+    (last_block_only, "shift", (), "weight_gradient.* is stage dT "),
+    (never_shifted, "shift", (), "forward.* is stage S "),
+    (products_not_added, "shift", (), "forward.* is stage S "),
+    (shifted_by_one_more, "shift", (), "input_gradient.*(stage dCol|ValueError)"),
     (last_block_only, "toeplitz2", (), "weight_gradient.* is stage dT "),
     (factors_not_turned, "winograd2", (), "weight_gradient.*(mismatch|is stage dU )"),
     (batch_turned, "winograd2", (), "is stage M "),
@@ -282,7 +342,7 @@ def test_a_fault_in_a_template_is_killed_by_execution(
         execute(algorithm, *arguments)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "toeplitz2", "winograd2"])
+@pytest.mark.parametrize("algorithm", ["im2col", "shift", "toeplitz2", "winograd2"])
 def test_without_a_fault_the_same_checks_pass(algorithm: str) -> None:
     execute(algorithm)
     execute("im2col", STRIDED, WIDE)

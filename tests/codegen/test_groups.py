@@ -20,9 +20,9 @@ from codegen.check import check
 from codegen.convolution_module import convolution_source
 from codegen.execution import Refuted
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, depthwise, direct
+from codegen.plans import claims, depthwise, im2col
 from codegen.plans import convolution as conv
-from codegen.plans.algorithms import ALGORITHMS, Kind
+from codegen.plans.algorithms import ALGORITHMS, Kind, kinds
 from codegen.plans.claims import claims_of
 from codegen.templates import numpy as templates
 from codegen.templates.numpy import clipping
@@ -48,7 +48,9 @@ def numeric() -> Applied:
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_every_plan_is_proved_for_all_sizes(axes: int) -> None:
     theorems = claims.prove(axes, groups=True)
-    assert len(theorems) == 14
+    every = [kind.key(result) for kind in kinds(axes, groups=True) for result in claims.claims(kind)]
+    assert sorted(theorems) == sorted(every)
+    assert len(every) == len(set(every)) > 30
     for key, theorem in theorems.items():
         channels = {"C"} if "depthwise" in key else {"g"}
         assert {name for _, hi in theorem.binders for name in hi.symbols} >= channels, key
@@ -79,14 +81,14 @@ def wrong_sign(applied: Applied) -> Applied:
 @pytest.mark.parametrize("mistake", [swapped, wrong_sign])
 @pytest.mark.parametrize("result", ["forward", "input_gradient", "weight_gradient"])
 def test_a_plan_for_other_windows_is_not_provable(mistake: Callable[[Applied], Applied], result: str) -> None:
-    applied = Kind("depthwise", 2, groups=True).applied
+    applied = Kind("depthwise", 2, groups=True, depthwise=True).applied
     plans = ALGORITHMS["depthwise"].plan(mistake(applied))
     with pytest.raises(Refused):
         claims_of(applied, {result: plans[result]})[result].prove()
 
 
 def test_a_plan_that_reads_the_next_channel_is_not_provable() -> None:
-    applied = Kind("depthwise", 1, groups=True).applied
+    applied = Kind("depthwise", 1, groups=True, depthwise=True).applied
     plan = ALGORITHMS["depthwise"].plan(applied)["forward"]
     col, *rest = plan.stages
     ((read,),) = (m.factors for m in col.body.monomials)
@@ -111,15 +113,16 @@ def _reading(stage: Stage, old: Stage, new: Stage) -> Any:
 
 def prove_all() -> None:
     """The four theorems of each algorithm over two axes."""
-    for algorithm in ("depthwise", "direct"):
-        for claim in claims.claims(Kind(algorithm, 2, groups=True)).values():
+    for algorithm in ("depthwise", "direct", "im2col"):
+        for claim in claims.claims(Kind(algorithm, 2, groups=True, depthwise=algorithm == "depthwise")).values():
             claim.prove()
 
 
 def execute() -> None:
     """Exact execution at strides with remainders, an even kernel, and columns that no window reaches."""
-    check(codegen.emit(LAYER, input_shape=SHAPE))
-    check(codegen.emit(GROUPED, input_shape=(3, 4, 7)))
+    check(codegen.emit(LAYER, input_shape=SHAPE, algorithm="depthwise"))
+    for algorithm in ("direct", "im2col"):
+        check(codegen.emit(GROUPED, input_shape=(3, 4, 7), algorithm=algorithm))
 
 
 def kernel_not_turned(patch: Patch) -> None:
@@ -208,7 +211,7 @@ def last_block_only(patch: Patch) -> None:
 
 def groups_of_inputs(patch: Patch) -> None:
     """Output n is taken to be in group n // (C/g) instead of n // (O/g): right where a group has as many outputs."""
-    patch.setattr(direct, "_channel", lambda applied, n, c: n // applied.layer.group_sizes()[0] * _inputs(applied) + c)
+    patch.setattr(conv, "channel", lambda applied, n, c: n // _inputs(applied) * _inputs(applied) + c)
 
 
 def _inputs(applied: Applied) -> Index:
@@ -216,7 +219,47 @@ def _inputs(applied: Applied) -> Index:
     return applied.layer.group_sizes()[0]
 
 
-@pytest.mark.parametrize("plant", [kernel_not_turned, spread_without_strides, groups_of_inputs])
+def readers_counted_by_inputs(patch: Patch) -> None:
+    """A channel of group q is read from output q C/g on instead of q O/g on: right where they are as many."""
+    original = im2col._readers
+
+    def wrong(applied: Applied, c: Index, m: Index) -> tuple[Index, Index, Any]:
+        _, own, over = original(applied, c, m)
+        return c - own + m, own, over
+
+    patch.setattr(im2col, "_readers", wrong)
+
+
+def first_group_for_all(patch: Patch) -> None:
+    """Every group is multiplied by the kernel of the first."""
+    grouped = importlib.import_module("codegen.templates.numpy.grouped")
+    original = grouped.reshaped
+    patch.setattr(grouped, "reshaped", lambda *a: original(*a) + ("[:1]" if a[0] == "weight" else ""))
+
+
+def channels_dealt_out(patch: Patch) -> None:
+    """Outputs are dealt to the groups in turn instead of one group after the other."""
+    grouped = importlib.import_module("codegen.templates.numpy.grouped")
+    original = grouped.reshaped
+
+    def wrong(array: str, *rest: Any) -> str:
+        text = original(array, *rest)
+        return text.replace("(2, 3, ", "(3, 2, ") + ".swapaxes(0, 1)" if array == "weight" else text
+
+    patch.setattr(grouped, "reshaped", wrong)
+
+
+def next_image(patch: Patch) -> None:
+    """The cotangents of the images are taken backwards: right for one image."""
+    grouped = importlib.import_module("codegen.templates.numpy.grouped")
+    original = grouped.reshaped
+    patch.setattr(grouped, "reshaped", lambda *a: original(*a) + ("[::-1]" if a[0] == "G" else ""))
+
+
+PLAN_FAULTS = [kernel_not_turned, spread_without_strides, groups_of_inputs, readers_counted_by_inputs]
+
+
+@pytest.mark.parametrize("plant", PLAN_FAULTS)
 def test_a_fault_in_a_plan_is_refused_by_the_proof(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     plant(monkeypatch)
     with pytest.raises(Refused):
@@ -231,6 +274,9 @@ TEXT_FAULTS = [
     (rows_merged_always, "forward.*(stage S|ValueError)"),
     (group_rounded_up, "forward.* is stage S "),
     (last_block_only, "weight_gradient.* is stage dW "),
+    (first_group_for_all, "forward.* is stage S "),
+    (channels_dealt_out, "forward.* is stage S "),
+    (next_image, "input_gradient.* is stage dCol "),
 ]
 
 
@@ -252,8 +298,32 @@ def test_without_a_fault_the_same_checks_pass() -> None:
 
 
 def test_a_group_is_a_quotient_in_the_text() -> None:
-    text = codegen.emit(GROUPED, input_shape=(1, 4, 7)).source
+    text = codegen.emit(GROUPED, input_shape=(1, 4, 7), algorithm="direct").source
     assert "np.multiply(v.In[c + 2*(n // 3), a0:a0 + 7:2], weight[n, c, a0], out=v.S_part)" in text
+
+
+def test_groups_are_an_axis_of_products_in_the_text() -> None:
+    text = codegen.emit(GROUPED, input_shape=(1, 4, 7), algorithm="im2col").source
+    product = "np.matmul({}, {}, out={})".format
+    assert product("weight.reshape(2, 3, 6)", "v.Col.reshape(-1, 2, 6, 4)", "S.reshape(-1, 2, 3, 4)") in text
+    turned = "weight.reshape(2, 3, 6).swapaxes(-1, -2)"
+    assert product(turned, "G.reshape(-1, 2, 3, 4)", "v.dCol.reshape(-1, 2, 6, 4)") in text
+
+
+@settings(max_examples=25)
+@given(
+    g=st.integers(2, 3), inputs=st.integers(1, 3), outputs=st.integers(1, 3), k=st.integers(1, 3), s=st.integers(1, 3),
+    d=st.integers(1, 2), p=st.integers(0, 3), more=st.integers(0, 3), bias=st.booleans(),
+)  # fmt: skip
+def test_groups_of_any_size_execute_exactly(
+    g: int, inputs: int, outputs: int, k: int, s: int, d: int, p: int, more: int, bias: bool
+) -> None:
+    """One input or output in a group, kernels of one cell, strides with remainders, and windows that are the input."""
+    n = max(1, d * (k - 1) + 1 - 2 * p) + more
+    layer = Conv1d(g * inputs, g * outputs, k, stride=s, padding=p, dilation=d, groups=g, bias=bias)
+    emitted = codegen.emit(layer, input_shape=(2, g * inputs, n), algorithm="im2col")
+    assert check(emitted).rows
+    assert list(emitted.theorems) == list(emitted.plans)
 
 
 def test_what_an_index_can_be_is_bounded_through_quotients() -> None:

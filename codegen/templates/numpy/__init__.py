@@ -6,13 +6,16 @@ stages by ``codegen.check``.
 
 from __future__ import annotations
 
+from codegen.lifetimes import pieces
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.numpy.constants import numbers
 from codegen.templates.numpy.contract import contract
 from codegen.templates.numpy.dot import dot
+from codegen.templates.numpy.grouped import grouped
 from codegen.templates.numpy.matmul import matmul
 from codegen.templates.numpy.pointwise import pointwise, reduce
 from codegen.templates.numpy.scatter import scatter
+from codegen.templates.numpy.shifted import shifted
 from codegen.templates.numpy.strided import strided
 from codegen.templates.numpy.text import Context
 from codegen.templates.numpy.windows import overlaps, windows
@@ -22,38 +25,30 @@ WITHOUT_TEXT = ("constant", "share", "view", "alias")
 
 def print_stage(ctx: Context, stage: Stage) -> list[str]:
     """The lines that compute a stage; none for what is set when the buffers are made."""
+    if stage.template in WITHOUT_TEXT:
+        return []
     accumulate = ctx.plan.phases[stage.name] == "accumulate"
-    match stage.template:
-        case "matmul":
-            return matmul(ctx, stage, accumulate=accumulate)
-        case "dot":
-            return dot(ctx, stage, accumulate=accumulate)
-        case "reduce":
-            return reduce(ctx, stage, accumulate=accumulate)
-        case "contract":
-            return contract(ctx, stage, accumulate=accumulate)
-        case _ if stage.template in WITHOUT_TEXT:
-            return []
-        case _ if accumulate:
-            raise PlanError(f"{stage.name}: a {stage.template} stage cannot be summed over blocks of the batch")
-        case "strided":
-            return strided(ctx, stage)
-        case "scatter":
-            return scatter(ctx, stage)
-        case "windows":
-            return windows(ctx, stage)
-        case "overlaps":
-            return overlaps(ctx, stage)
-        case "pointwise":
-            return pointwise(ctx, stage)
-        case _:
-            raise PlanError(f"{stage.name}: there is no NumPy template {stage.template}")
+    summing = {"matmul": matmul, "dot": dot, "reduce": reduce, "contract": contract}
+    if stage.template in summing:
+        return summing[stage.template](ctx, stage, accumulate=accumulate)
+    if accumulate:
+        raise PlanError(f"{stage.name}: a {stage.template} stage cannot be summed over blocks of the batch")
+    others = {
+        "grouped": grouped, "shifted": shifted, "strided": strided, "scatter": scatter, "windows": windows,
+        "overlaps": overlaps, "pointwise": pointwise,
+    }  # fmt: skip
+    if stage.template not in others:
+        raise PlanError(f"{stage.name}: there is no NumPy template {stage.template}")
+    return others[stage.template](ctx, stage)
 
 
 def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     """The lines that make the buffers, of the workspace ('w') and of a block of images ('v')."""
     lines: dict[str, list[str]] = {"w": [], "v": []}
     made: set[str] = set()
+    shared = pieces(plan, sparse=frozenset(ctx.sparse))
+    lines["v"] += [f"self.shared{k} = np.empty({piece.cells} * b, dtype)" for k, piece in enumerate(shared)]
+    lies_in = {name: k for k, piece in enumerate(shared) for name in piece.buffers}
     for stage in plan.stages:
         if stage.name in plan.placed or stage.template == "alias":
             continue
@@ -61,7 +56,10 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
         owner = ctx.arrays[stage.name].split(".")[0]
         if owner not in lines:
             continue  # it is written where the result is
-        if matrix is None:
+        if stage.name in lies_in:
+            text = f"self.shared{lies_in[stage.name]}[:{_count(stage.dims)}].reshape{_shape(stage.dims)}"
+            lines[owner].append(f"self.{stage.name} = {text}")
+        elif matrix is None:
             lines[owner].append(_own_buffer(stage, plan, sparse=stage.name in ctx.sparse))
         else:
             if matrix.name not in made:
@@ -79,7 +77,7 @@ def buffers(ctx: Context, plan: Plan) -> dict[str, list[str]]:
     for (name, what), views in ctx.kept.items():
         lines[ctx.arrays[name].split(".")[0]].extend(f"self.{name}_{what} = {views}".splitlines())
     for name, dims in ctx.scratch.items():
-        lines[ctx.arrays[name].split(".")[0]].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
+        lines[ctx.holder(name)].append(f"self.{name}_part = np.empty({_shape(dims)}, dtype)")
     return lines
 
 

@@ -59,8 +59,7 @@ def _rows_follow(ctx: Context, stage: Stage, reads: Sequence[Read], scope: Scope
             continue
         if stored is None or having != [len(read.at) - 2, len(read.at) - 1] or read.at[-1] != var(v):
             return False
-        parts = read.at[-2].linear_in(u)
-        if parts is None or parts[0].constant != 1 or v in read.at[-2].variables:
+        if read.at[-2].slope(u) != 1 or v in read.at[-2].variables:
             return False
         if stored.dims[-1] != _count(scope, v) or None in stored.dims[-2:]:
             return False
@@ -187,10 +186,10 @@ def _axis(stored: Stage, axis: int, e: Index, scope: Scope) -> _Axis:
 
 
 def _slope(stored: Stage, e: Index, level: int) -> int:
-    parts = e.linear_in(level)
-    if parts is None:
-        raise PlanError(f"{stored.name}: the index {e.text} is not affine")
-    return number(parts[0])
+    slope = e.slope(level)
+    if slope is None:
+        raise PlanError(f"{stored.name}: the index {e.text} does not step by numbers of cells")
+    return slope
 
 
 def _count(scope: Scope, level: int) -> int:

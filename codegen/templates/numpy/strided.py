@@ -16,7 +16,7 @@ from itertools import product
 from math import prod
 
 from codegen.plan import PlanError, Stage, extent, number
-from codegen.templates.numpy.clipping import clips_of, looped, statements
+from codegen.templates.numpy.clipping import Clip, clips_of, looped, statements
 from codegen.templates.numpy.scope import Scope, scope_of
 from codegen.templates.numpy.text import Context, only_monomial, times
 from codegen.templates.numpy.views import View, read_view, target_view
@@ -30,6 +30,18 @@ CHUNK, CONFLICT = 16, 512  # cells; 512 cells are 2 KB in float32
 
 def strided(ctx: Context, stage: Stage) -> list[str]:
     """The text of a stage that reads by slices."""
+    slices = _slices(ctx, stage)
+    if not slices.bound:
+        return slices.moved_once()
+    if slices.m.coefficient != 1:
+        raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {slices.m.coefficient}")
+    if slices.clips:
+        return slices.sum_of_clipped()
+    return slices.sum_of_multiples() if slices.factors else slices.sum_of_slices()
+
+
+def _slices(ctx: Context, stage: Stage) -> _Slices:
+    """What the stage moves; raises PlanError where that is not by slices."""
     m = only_monomial(stage)
     if m.guards:
         raise PlanError(f"{stage.name}: guards {[g.text for g in m.guards]} cannot be printed as slices")
@@ -37,38 +49,72 @@ def strided(ctx: Context, stage: Stage) -> list[str]:
     bound = [stage.tensor.rank + k for k in range(len(m.binders))]
     if any(level not in scope.loops for level in bound):
         raise PlanError(f"{stage.name}: a variable that is summed over has to be a loop")
-    read, factors = parts(stage, m, scope)
-    clips = clips_of(ctx.plan, read.tensor, read.at, scope)
-
-    def target(here: Scope) -> View:
-        return target_view(ctx.plan, ctx.arrays, stage, here, clips)
-
-    def moved(here: Scope) -> Moved:
-        source = read_view(ctx.plan, ctx.arrays, read, here, clips)
-        return Moved(source.aligned(target(here).axes), numbers(ctx, factors, here))
-
     outer = [level for level in sorted(scope.loops) if level < stage.tensor.rank]
-    if not bound:
-        if clips:
-            left_zero(ctx, stage)
-        elif not outer and not factors and (level := _conflicting(read, target(scope), scope)) is not None:
-            return _in_chunks(ctx, stage, m, moved(scope), target(scope).text, scope.letters[level])
-        return statements(scope, outer, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
-    if m.coefficient != 1:
-        raise PlanError(f"{stage.name}: a sum by slices has the coefficient 1, not {m.coefficient}")
-    if clips and factors:
-        raise PlanError(
-            f"{stage.name}: a slice times a number is moved whole; {read.text} leaves its box and needs a margin"
-        )
-    if clips:
-        each = statements(
-            scope, [*outer, *bound], clips, lambda here: added(ctx, stage, here, moved(here), target(here))
-        )
-        return [f"{ctx.arrays[stage.name]}.fill(0)", *each]
-    if factors:
-        add = added(ctx, stage, scope, moved(scope), target(scope))
-        return looped(scope, outer, [f"{target(scope).text}.fill(0)", *looped(scope, bound, add)])
-    return looped(scope, outer, _accumulated(scope, bound, moved(scope).source, target(scope).text))
+    read, factors = parts(stage, m, scope)
+    return _Slices(ctx, stage, m, scope, outer, bound, read, factors, clips_of(ctx.plan, read.tensor, read.at, scope))
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """The slices of one tensor that a stage moves: loops over its axes and over what is summed, factors, clippings."""
+
+    ctx: Context
+    stage: Stage
+    m: Monomial
+    scope: Scope
+    outer: list[int]
+    bound: list[int]
+    read: Read
+    factors: list[Read]
+    clips: dict[int, Clip]
+
+    def target(self, here: Scope) -> View:
+        """Where a slice goes."""
+        return target_view(self.ctx.plan, self.ctx.arrays, self.stage, here, self.clips)
+
+    def moved(self, here: Scope) -> Moved:
+        """The slice, with its axes in the order of the target."""
+        source = read_view(self.ctx.plan, self.ctx.arrays, self.read, here, self.clips)
+        return Moved(source.aligned(self.target(here).axes), numbers(self.ctx, self.factors, here))
+
+    def once(self, here: Scope) -> list[str]:
+        """One slice to its target."""
+        return once(self.ctx, self.stage, self.m, self.moved(here), self.target(here).text)
+
+    def added(self, here: Scope) -> list[str]:
+        """One slice added to its target."""
+        return added(self.ctx, self.stage, here, self.moved(here), self.target(here))
+
+    def moved_once(self) -> list[str]:
+        """No sum: every cell is written once, or stays the zero it was made with."""
+        if self.clips:
+            left_zero(self.ctx, self.stage)
+        elif not self.outer and not self.factors:
+            level = _conflicting(self.read, self.target(self.scope), self.scope)
+            if level is not None:
+                source, target = self.moved(self.scope), self.target(self.scope).text
+                return _in_chunks(self.ctx, self.stage, self.m, source, target, self.scope.letters[level])
+        return statements(self.scope, self.outer, self.clips, self.once)
+
+    def sum_of_clipped(self) -> list[str]:
+        """Slices that leave the box in part, added to zeros."""
+        if self.factors:
+            raise PlanError(
+                f"{self.stage.name}: a slice times a number is moved whole; {self.read.text} leaves its box and needs "
+                "a margin"
+            )
+        each = statements(self.scope, [*self.outer, *self.bound], self.clips, self.added)
+        return [f"{self.ctx.arrays[self.stage.name]}.fill(0)", *each]
+
+    def sum_of_multiples(self) -> list[str]:
+        """Slices times numbers, added to zeros."""
+        zeros = f"{self.target(self.scope).text}.fill(0)"
+        return looped(self.scope, self.outer, [zeros, *looped(self.scope, self.bound, self.added(self.scope))])
+
+    def sum_of_slices(self) -> list[str]:
+        """Whole slices added up."""
+        source, target = self.moved(self.scope).source, self.target(self.scope).text
+        return looped(self.scope, self.outer, _accumulated(self.scope, self.bound, source, target))
 
 
 def left_zero(ctx: Context, stage: Stage) -> None:

@@ -31,7 +31,11 @@ class Context:
     def part(self, stage: Stage, dims: tuple[int | None, ...]) -> str:
         """An array of this shape in which a stage forms one term of its sum at a time."""
         self.scratch[stage.name] = dims
-        return f"{self.arrays[stage.name].split('.')[0]}.{stage.name}_part"
+        return f"{self.holder(stage.name)}.{stage.name}_part"
+
+    def holder(self, name: str) -> str:
+        """Where what belongs to a stage lies: in the workspace ``w``, or in a block ``v`` as those in the result do."""
+        return "v" if name in self.plan.placed else self.arrays[name].split(".")[0]
 
 
 def constant_name(value: Fraction) -> str:

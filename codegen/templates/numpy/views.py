@@ -86,9 +86,8 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping
     level = vectors[0]
     if level in clips:
         return _clipped(name, e, clips[level], scope), level
-    parts = e.linear_in(level)
-    step = None if parts is None else parts[0].constant
-    if parts is None or step is None or step < 1:
+    step = e.slope(level)
+    if step is None or step < 1:
         raise PlanError(f"{name}: the index {e.text} is not a slice with a positive step")
     lo, hi = scope.intervals[level]
     length = extent((lo, hi))
@@ -97,7 +96,7 @@ def _token(name: str, e: Index, stored: int | None, scope: Scope, clips: Mapping
             raise PlanError(f"{name}: the batch is read at {e.text}, not at its own variable")
         return ":", level
     inside(name, e, stored, scope)
-    start = parts[1] + step * number(lo)
+    start = e + step * (number(lo) - var(level))
     if start == index(0) and step == 1 and length == stored:
         return ":", level
     stop = start + step * (length - 1) + 1

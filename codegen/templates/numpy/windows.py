@@ -84,8 +84,7 @@ def slopes(stage: Stage, e: Index) -> list[int]:
     """The coefficient of each variable in an affine index."""
     found = []
     for level in range(stage.tensor.rank):
-        parts = e.linear_in(level)
-        slope = None if parts is None else parts[0].constant
+        slope = e.slope(level)
         if slope is None or slope < 0:
             raise PlanError(f"{stage.name}: the index {e.text} does not step forwards by numbers of cells")
         found.append(slope)
