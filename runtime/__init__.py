@@ -25,6 +25,7 @@ __all__ = [
     "Operation",
     "Settings",
     "backends",
+    "certificate_of",
     "compile",
     "load_digits",
     "load_idx_folder",
@@ -35,6 +36,7 @@ __all__ = [
 _HOME = {
     "Gradients": "compile",
     "Operation": "compile",
+    "certificate_of": "compile",
     "compile": "compile",
     "load_digits": "data",
     "load_idx_folder": "data",

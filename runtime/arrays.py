@@ -94,7 +94,7 @@ def checked(name: str, value: object, *, shape: Shape, dtype: npt.DTypeLike, pol
             f"{name} has dtype {array.dtype}, expected {wanted}, and nothing is cast silently; "
             f"nearest legal: {name}.astype({wanted.name!r})"
         )
-    _check_shape(name, array.shape, shape)
+    check_shape(name, array.shape, shape)
     if policy == "in place":
         _check_in_place(name, array)
     return np.ascontiguousarray(array) if policy == "packed" and array.ndim else array
@@ -125,7 +125,7 @@ def checked_labels(name: str, value: object, *, count: int, classes: int = 10) -
             f"{name} has dtype {labels.dtype}; labels are integers in 0..{classes - 1}, and nothing is cast silently; "
             f"nearest legal: {name}.astype('int64')"
         )
-    _check_shape(name, labels.shape, (count,))
+    check_shape(name, labels.shape, (count,))
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         at = int(wrong[0])
@@ -191,10 +191,10 @@ def _as_numpy(name: str, value: object) -> Array:
         return value
     if not hasattr(value, "__dlpack__"):
         raise ArrayError(
-            f"{name} is {_described(value)}; expected a NumPy array, or one that exports DLPack; "
+            f"{name} is {described(value)}; expected a NumPy array, or one that exports DLPack; "
             f"nearest legal: np.asarray({name}) with the dtype you mean"
         )
-    device, index = _dlpack_device(value)
+    device, index = dlpack_device(value)
     if device not in _HOST_MEMORY:
         raise ArrayError(
             f"{name} lies on {_DEVICES.get(device, f'DLPack device {device}')} {index}, and nothing is moved between "
@@ -212,16 +212,19 @@ _DEVICES = {2: "CUDA device", 4: "OpenCL device", 7: "Vulkan device", 8: "Metal 
 _HOST_MEMORY = {1, 3, 11}  # the CPU's own memory, and memory of the CPU that CUDA or ROCm has pinned
 
 
-def _dlpack_device(value: Any) -> tuple[int, int]:
+def dlpack_device(value: Any) -> tuple[int, int]:
+    """Where an array that exports DLPack lies: DLPack's number of the kind of device, and which one."""
     device, index = value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else (1, 0)
     return int(device), int(index)
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """A value in an error message."""
     return f"a {type(value).__name__} ({reprlib.repr(value)})"
 
 
-def _check_shape(name: str, found: tuple[int, ...], expected: Shape) -> None:
+def check_shape(name: str, found: tuple[int, ...], expected: Shape) -> None:
+    """Raise ArrayError unless a shape is the expected one, with the first axis that differs."""
     fits = [want is None or want == size for want, size in zip(expected, found, strict=False)]
     if len(found) == len(expected) and all(fits):
         return

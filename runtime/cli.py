@@ -15,19 +15,37 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime import cli_bench
-from runtime.cli_choose import algorithms
+from runtime import cli_bench, cli_doctor, cli_simt
+from runtime.cli_choose import choice
+from runtime.cli_layers import (
+    CLASSES,
+    CONVOLUTIONS,
+    POOLS,
+    Dilation,
+    Groups,
+    InChannels,
+    Input,
+    KernelSize,
+    NoBias,
+    OutChannels,
+    Padding,
+    Stride,
+    make_layer,
+    one_of,
+    options,
+    sizes,
+    symbols,
+)
 from runtime.cli_messages import FAILED, reported, say, stop
 from runtime.threads import ask_environment
 
 if TYPE_CHECKING:
-    from derive.layers import Layer
     from runtime.lenet import LenetRun
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
@@ -63,115 +81,6 @@ def common(
     ] = False,
 ) -> None:
     """Options of every command."""
-
-
-# --- Layers from options ------------------------------------------------------------------------------------
-
-CLASSES = {
-    "conv1d": "Conv1d",
-    "conv2d": "Conv2d",
-    "conv3d": "Conv3d",
-    "avgpool1d": "AvgPool1d",
-    "avgpool2d": "AvgPool2d",
-    "avgpool3d": "AvgPool3d",
-    "sigmoid": "Sigmoid",
-    "flatten": "Flatten",
-    "linear": "Linear",
-    "cross-entropy": "CrossEntropyLoss",
-}
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-POOLS = ("avgpool1d", "avgpool2d", "avgpool3d")
-
-InChannels = Annotated[int | None, typer.Option("--in-channels", help="Channels of the input.")]
-OutChannels = Annotated[int | None, typer.Option("--out-channels", help="Channels of the output.")]
-KernelSize = Annotated[
-    str | None, typer.Option("--kernel-size", metavar="K[,K...]", help="One number, or one an axis.")
-]
-Stride = Annotated[str | None, typer.Option("--stride", metavar="S[,S...]", help="1 unless given; K for a pool.")]
-Padding = Annotated[str | None, typer.Option("--padding", metavar="P[,P...]", help="Zeros before and after; 0.")]
-Dilation = Annotated[str | None, typer.Option("--dilation", metavar="D[,D...]", help="1 unless given.")]
-Groups = Annotated[int | None, typer.Option("--groups", help="1 unless given; --in-channels for depthwise.")]
-NoBias = Annotated[bool, typer.Option("--no-bias", help="A layer without a bias.")]
-Input = Annotated[str | None, typer.Option("--input", metavar="N,C,H,W", help="Shape of the input, batch first.")]
-
-
-def one_of(argument: str, value: str, legal: Sequence[str]) -> str:
-    """A value that is one of the legal ones, or bad usage."""
-    if value not in legal:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(legal)}.", param_hint=argument)
-    return value
-
-
-def sizes(option: str, text: str) -> tuple[int, ...]:
-    """Numbers between commas, or bad usage."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a list of integers such as 8,6,14,14.", param_hint=option) from None
-
-
-def _dims(option: str, text: str | None) -> int | tuple[int, ...] | None:
-    found = None if text is None else sizes(option, text)
-    return found[0] if found is not None and len(found) == 1 else found
-
-
-def options(**given: Any) -> dict[str, Any]:
-    """The arguments of a layer that were given, named as ``torch.nn`` names them."""
-    for name in ("kernel_size", "stride", "padding", "dilation"):
-        given[name] = _dims(f"--{name.replace('_', '-')}", given[name])
-    given["bias"] = False if given.pop("no_bias") else None
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _arguments(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The arguments that a layer of a kind needs, and those it may be given besides."""
-    if kind in CONVOLUTIONS:
-        return ("in_channels", "out_channels", "kernel_size"), ("stride", "padding", "dilation", "groups", "bias")
-    return (("kernel_size",), ("stride",)) if kind in POOLS else ((), ())
-
-
-def make_layer(kind: str, given: dict[str, Any]) -> Layer:
-    """The layer of a kind with these arguments; bad usage where one is missing or has no place there."""
-    from derive import layers
-
-    needed, optional = _arguments(kind)
-    for name in needed:
-        if name not in given:
-            raise typer.BadParameter(f"{kind} needs it.", param_hint=f"--{name.replace('_', '-')}")
-    for name in given:
-        if name not in (*needed, *optional):
-            option = "--no-bias" if name == "bias" else f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(f"{kind} does not take it.", param_hint=option)
-    if kind == "lenet":
-        return layers.lenet()
-    if kind == "linear":
-        from derive.indices import symbol
-
-        return layers.Linear(symbol("K"), symbol("M"))
-    layer: Layer = getattr(layers, CLASSES[kind])(**given)
-    return layer
-
-
-def _symbols(kind: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a layer of any size, but for those that were given."""
-    if kind in POOLS:
-        return {"kernel_size": 2, **given}
-    if kind not in CONVOLUTIONS:
-        return given
-    from derive import layers
-
-    free, _ = layers.symbolic(getattr(layers, CLASSES[kind]))
-    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
-    return {**{name: getattr(free, name) for name in names}, **_multiples(given), **given}
-
-
-def _multiples(given: dict[str, Any]) -> dict[str, Any]:
-    """Open numbers of channels in these groups: so many times those of a group."""
-    if given.get("groups", 1) == 1:
-        return {}
-    from derive.indices import symbol
-
-    return {"in_channels": symbol("Cg") * given["groups"], "out_channels": symbol("Og") * given["groups"]}
 
 
 # --- Commands -----------------------------------------------------------------------------------------------
@@ -254,8 +163,8 @@ def emit(  # noqa: PLR0913 - an argument an option
     dilation: Dilation = None,
     groups: Groups = None,
     no_bias: NoBias = False,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    backend: Annotated[str, typer.Option(help="auto, numpy or cupy.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64; for cupy also float16, bfloat16.")] = "float32",
+    backend: Annotated[str, typer.Option(help="auto, numpy or cupy (printed without a GPU too).")] = "auto",
     out: Annotated[Path | None, typer.Option(help="The file to write; standard output unless given.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Execute the text exactly first; print its certificate.")
@@ -276,8 +185,8 @@ def emit(  # noqa: PLR0913 - an argument an option
     if tune:
         ask_environment(1)  # before NumPy is imported, below
     from runtime import lenet as job
+    from runtime.compile import certificate_of, numeric_output_shape
     from runtime.compile import emit as emit_text
-    from runtime.compile import numeric_output_shape
 
     one_of("LAYER", layer, (*CONVOLUTIONS, "lenet"))
     given = options(
@@ -295,11 +204,13 @@ def emit(  # noqa: PLR0913 - an argument an option
     at = job.INPUT_SHAPE if input is None else sizes("--input", input)
     made = make_layer(layer, given)
     numeric_output_shape(made, at)
-    wanted = algorithms(made, at, dtype, backend, algorithm, tolerance, explain=explain, tune=tune)
-    emitted = emit_text(made, backend=backend, input_shape=at, dtype=dtype, algorithm=wanted, tolerance=tolerance)
+    wanted, tiles = choice(made, at, dtype, backend, algorithm, tolerance, explain=explain, tune=tune)
+    emitted = emit_text(
+        made, backend=backend, input_shape=at, dtype=dtype, algorithm=wanted, tolerance=tolerance, tiles=tiles
+    )
     if check:
         _told_effort(made, at)
-        typer.echo(emitted.certificate.to_text(), nl=False, err=True)
+        typer.echo(certificate_of(emitted).to_text(), nl=False, err=True)
     if out is None:
         if sys.stdout is None:
             stop("standard output is closed; name a file with --out")
@@ -349,7 +260,7 @@ def derive(  # noqa: PLR0913 - an argument an option
         groups=groups,
         no_bias=no_bias,
     )
-    told = derivation(make_layer(layer, _symbols(layer, given)), wrt)
+    told = derivation(make_layer(layer, symbols(layer, given)), wrt)
     typer.echo(_formatted(told, format), nl=False)
 
 
@@ -452,3 +363,5 @@ def _result(run: LenetRun, out: Path) -> None:
 
 
 main.command(name="bench", epilog=cli_bench.EPILOG)(cli_bench.bench)
+main.command(name="doctor", epilog=cli_doctor.EPILOG)(cli_doctor.doctor)
+main.command(name="simt", epilog=cli_simt.EPILOG)(cli_simt.simt)

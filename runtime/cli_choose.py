@@ -1,4 +1,7 @@
-"""``certiconv emit``'s choice of an algorithm: explained by predictions (--explain), or measured here (--tune)."""
+"""``certiconv emit``'s choice of an algorithm: explained by predictions (--explain), or measured here (--tune).
+
+For NumPy that is a choice between algorithms, for a GPU one between tiles of the same matrix product.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,40 @@ from runtime.threads import remedy
 
 if TYPE_CHECKING:
     from derive.layers import Layer
+
+
+def choice(
+    layer: Layer,
+    shape: tuple[int, ...],
+    dtype: str,
+    backend: str,
+    asked: str,
+    tolerance: float | None,
+    *,
+    explain: bool,
+    tune: bool,
+) -> tuple[str | Mapping[str, str], Mapping[str, str] | None]:
+    """The algorithm to emit with, and the tiles, or None for those that a model takes."""
+    from runtime.device import choose as choose_backend
+
+    if not tune or choose_backend(backend) != "cupy":
+        return algorithms(layer, shape, dtype, backend, asked, tolerance, explain=explain, tune=tune), None
+    algorithms(layer, shape, dtype, backend, asked, tolerance, explain=explain, tune=False)
+    return asked, _fastest_tiles(layer, shape, dtype, asked)
+
+
+def _fastest_tiles(layer: Layer, shape: tuple[int, ...], dtype: str, asked: str) -> Mapping[str, str]:
+    """Measured on this GPU, or known from before; what was found goes to standard error."""
+    from derive.layers import Conv
+    from runtime import tune_tiles
+
+    if not isinstance(layer, Conv):
+        raise typer.BadParameter(
+            "the choice is between tiles for one convolution, such as conv2d.", param_hint="--tune"
+        )
+    found = tune_tiles.tune(layer, shape, dtype, algorithm=asked)
+    say(found.text())
+    return found.tiles
 
 
 def algorithms(
@@ -31,7 +68,7 @@ def algorithms(
     """
     from codegen.emit import request
     from derive.layers import Conv
-    from runtime.device import choose as choose_backend
+    from runtime.device import printed_for
 
     if not (explain or tune):
         return asked
@@ -44,11 +81,15 @@ def algorithms(
         raise typer.BadParameter(f"it chooses the algorithm, and --algorithm {asked} is given.", param_hint="--tune")
     if asked != "auto":
         raise typer.BadParameter(f"it explains a choice, and --algorithm {asked} is given.", param_hint="--explain")
-    request(layer, choose_backend(backend), shape, dtype, asked, tolerance)
+    on = printed_for(backend)
+    request(layer, on, shape, dtype, asked, tolerance)
+    if on != "numpy":
+        hint = "--explain" if explain else "--tune"
+        raise typer.BadParameter("the choice is between algorithms for NumPy; add --backend numpy.", param_hint=hint)
     if explain:
         from codegen.choose import choose, explained
 
-        say(explained(choose(layer, shape, dtype, tolerance=tolerance, thorough=True)))
+        say(explained(choose(layer, shape, dtype, tolerance=tolerance, thorough=True), images=shape[0]))
     if not tune:
         return asked
     from runtime import tune as measuring

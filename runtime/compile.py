@@ -3,41 +3,37 @@
 This file is the one crossing from `runtime` to `codegen`.  Nothing is proved here, and neither Z3 nor the exact
 execution of `codegen.check` is started: text is loaded as it was printed.
 
-The cache keeps emitted text on disk under the hash of everything it depends on: the layer, the shape, the dtype, the
-backend, and the files of `derive` and `codegen` themselves, so text of another version is never found.  An entry begins
-with the hash of its text; one that was cut off or changed does not match, and is emitted again.  The cache saves time
-and decides nothing: where its folder cannot be used, every call emits.
+Text is kept on disk between runs (`runtime.cache`), under everything that was asked for: a request with another
+algorithm or tolerance has text of its own.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib
-import os
-import sys
+import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy.typing as npt
 
 import codegen
-from codegen.files import write_atomically
 from derive import shapes
 from derive.layers import Conv, Layer
 from derive.legality import LayerError
-from runtime.arrays import Array, checked, float_dtype
-from runtime.device import choose
+from runtime.arrays import Array, ArrayError, Policy, Shape, checked, float_dtype
+from runtime.cache import PathLike, entry_of, keep, kept, sha256
+from runtime.device import BackendError, choose, printed_for
+from runtime.gpu_arrays import checked_on_gpu
 from runtime.threads import remedy
 
 if TYPE_CHECKING:
+    from codegen.certificate import Certificate
     from runtime.parallel import Convolution
 
-PathLike = str | os.PathLike[str]
+Algorithms = str | Mapping[str, str]
+HALVES = ("float16", "bfloat16")  # dtypes that only a GPU computes in
 
 
 class Gradients(NamedTuple):
@@ -54,6 +50,8 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     backend: str = "auto",
     input_shape: Sequence[int],
     dtype: npt.DTypeLike = "float32",
+    algorithm: Algorithms = "auto",
+    tolerance: float | None = None,
     threads: int = 1,
     cache_dir: PathLike | None = None,
 ) -> Operation:
@@ -63,10 +61,14 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         layer: a convolution whose dimensions are all numbers.
         backend: "auto", "numpy" or "cupy", see `runtime.device.choose`.
         input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
-        dtype: float32 or float64.
+        dtype: float32 or float64; on a GPU also "float16" and "bfloat16".
+        algorithm, tolerance: as for `codegen.emit`: one name or one for each result, "auto" for what is predicted to be
+            fastest with an error within the tolerance.  "tuned" is what ``certiconv emit --tune`` measured to be
+            fastest here for this layer, input_shape with its batch, dtype and tolerance; where that was never measured
+            it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix products are what is measured.
         threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it
             (`runtime.parallel`), and results may then differ from those of one thread by rounding.
-        cache_dir: the folder of emitted text; None: the user's cache folder.
+        cache_dir: the folder of emitted text and of what was measured; None: the user's cache folder.
 
     Returns:
         An `Operation` with ``forward`` and ``backward``.
@@ -74,8 +76,8 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     Raises:
         LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
-        ArrayError: the dtype is neither float32 nor float64.
-        ValueError: ``threads`` is less than 1.
+        ArrayError: the backend has no such dtype.
+        ValueError: ``threads`` is less than 1, or no algorithm of that name has a plan for the layer (codegen.emit).
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
@@ -89,11 +91,51 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
     many = checked_threads(threads) > 1
-    module = load_module(layer, backend=backend, input_shape=shape, dtype=dtype, cache_dir=cache_dir)
-    return Operation(
-        layer, shape, output_shape, float_dtype(dtype).name, module,
-        _parallel(layer, shape, module, float_dtype(dtype).name, threads) if many else None,
+    on = choose(backend)
+    kind = dtype_name(dtype, on)
+    if many and on != "numpy":
+        raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
+    asked, tiles = algorithm, None
+    if on == "numpy":
+        asked = _with_measured(layer, shape, kind, algorithm, tolerance, cache_dir)
+    elif algorithm == "tuned":
+        asked, tiles = "auto", _measured_tiles(layer, shape, kind, cache_dir)
+    module = load_module(
+        layer, backend=on, input_shape=shape, dtype=kind, algorithm=asked, tolerance=tolerance, tiles=tiles,
+        cache_dir=cache_dir,
     )  # fmt: skip
+    parallel = _parallel(layer, shape, module, kind, threads) if many else None
+    return Operation(layer, shape, output_shape, kind, module, parallel, on)
+
+
+def _with_measured(
+    layer: Conv,
+    shape: tuple[int, ...],
+    dtype: str,
+    asked: Algorithms,
+    tolerance: float | None,
+    cache_dir: PathLike | None,
+) -> Algorithms:
+    """What is asked for, with what was measured to be fastest in place of "tuned", or "auto" where nothing was."""
+    if asked != "tuned" and not (isinstance(asked, Mapping) and "tuned" in asked.values()):
+        return asked
+    from runtime.tune import remembered  # here, since it imports this file
+
+    known = remembered(layer, shape, dtype, tolerance=tolerance, cache_dir=cache_dir)
+    best = {} if known is None else known.algorithms
+    if isinstance(asked, str):
+        return dict(best) or "auto"
+    return {result: best.get(result, "auto") if name == "tuned" else name for result, name in asked.items()}
+
+
+def _measured_tiles(
+    layer: Conv, shape: tuple[int, ...], dtype: str, cache_dir: PathLike | None
+) -> Mapping[str, str] | None:
+    """The tiles that were measured to be fastest on this GPU, or None where nothing was."""
+    from runtime.tune_tiles import remembered  # here, since most programs measure nothing
+
+    known = remembered(layer, shape, dtype, cache_dir=cache_dir)
+    return None if known is None else known.tiles
 
 
 def checked_threads(threads: int) -> int:
@@ -130,9 +172,10 @@ class Operation:
     Attributes:
         layer: the convolution.
         input_shape, output_shape: with the batch size it was compiled for.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", on a GPU also "float16" or "bfloat16".
         module: the emitted module.
         parallel: its functions on several threads; None where one was asked for.
+        backend: "numpy" or "cupy"; with "cupy" arguments and results are arrays on the GPU (`runtime.gpu_arrays`).
     """
 
     layer: Conv
@@ -141,6 +184,7 @@ class Operation:
     dtype: str
     module: ModuleType
     parallel: Convolution | None = None
+    backend: str = "numpy"
 
     def forward(self, input: object, weight: object, bias: object = None) -> Array:
         """The cross-correlation of the input with the weight, plus the bias.
@@ -182,7 +226,7 @@ class Operation:
         """
         x, w = self._input(input), self._parameter("weight", weight)
         shape = (len(x), *self.output_shape[1:])
-        cotangent = checked("grad_output", grad_output, shape=shape, dtype=self.dtype, policy="packed")
+        cotangent = self._checked("grad_output", grad_output, shape, policy="packed")
         run = self.module.backward if self.parallel is None else self.parallel.backward
         grad_input, grad_weight, grad_bias = run(cotangent, x, w)
         return Gradients(grad_input, grad_weight, grad_bias if self.layer.bias else None)
@@ -193,10 +237,16 @@ class Operation:
         return output
 
     def _input(self, value: object) -> Array:
-        return checked("input", value, shape=(None, *self.input_shape[1:]), dtype=self.dtype)
+        return self._checked("input", value, (None, *self.input_shape[1:]))
 
     def _parameter(self, name: str, value: object) -> Array:
-        return checked(name, value, shape=self._shape(name), dtype=self.dtype, policy="packed")
+        return self._checked(name, value, self._shape(name), policy="packed")
+
+    def _checked(self, name: str, value: object, shape: Shape, *, policy: Policy = "as it is") -> Array:
+        if self.backend == "numpy":
+            return checked(name, value, shape=shape, dtype=self.dtype, policy=policy)
+        found: Array = checked_on_gpu(self.module.cupy, name, value, shape=shape, dtype=self.dtype)
+        return found
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return numbers(self.layer, self.layer.parameter_shapes()[name])
@@ -243,25 +293,64 @@ def emit(
     backend: str = "auto",
     input_shape: Sequence[int],
     dtype: npt.DTypeLike,
-    algorithm: str | Mapping[str, str] = "auto",
+    algorithm: Algorithms = "auto",
     tolerance: float | None = None,
+    tiles: Mapping[str, str] | None = None,
 ) -> codegen.Emitted:
-    """`codegen.emit` with the backend chosen and the dtype checked.
+    """`codegen.emit` with the backend chosen and the dtype checked; text for a GPU is printed without one.
 
     Raises:
         BackendError, ArrayError, LayerError: as `compile`.
     """
+    name = printed_for(backend)
     return codegen.emit(
-        layer, backend=choose(backend), input_shape=tuple(input_shape), dtype=float_dtype(dtype).name,
-        algorithm=algorithm, tolerance=tolerance,
+        layer, backend=name, input_shape=tuple(input_shape), dtype=dtype_name(dtype, name),
+        algorithm=algorithm, tolerance=tolerance, tiles=tiles,
     )  # fmt: skip
+
+
+def dtype_name(dtype: npt.DTypeLike, backend: str) -> str:
+    """The name of a dtype that a backend has; raises ArrayError where it has not."""
+    if backend == "cupy" and dtype in HALVES:
+        return str(dtype)
+    try:
+        return float_dtype(dtype).name
+    except ArrayError as error:
+        if dtype in HALVES:
+            raise ArrayError(
+                f"dtype={dtype!r}: only backend='cupy' computes in it; nearest legal: 'float32'"
+            ) from error
+        if backend == "cupy":
+            raise ArrayError(f"dtype={dtype!r}: it has to be float32, float64, float16 or bfloat16") from error
+        raise
+
+
+def certificate_of(emitted: codegen.Emitted) -> Certificate:
+    """What is known of a text: `codegen.check`, with the SIMT executor for a text for CuPy.
+
+    Raises:
+        codegen.execution.Refuted: the text does not compute its stages.
+        SimtUnavailable: a text for CuPy, and there is no g++ here.
+    """
+    if emitted.backend == "numpy":
+        return emitted.certificate
+    from codegen.check import check
+    from runtime.simt import on_cpu
+    from runtime.simt.toolchain import compiler
+
+    compiler()  # raises where there is none, before anything else is done
+    if emitted.dtype == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
+        raise BackendError(
+            "dtype='bfloat16': NumPy has it by way of ml_dtypes, which is not here; pip install ml_dtypes"
+        )
+    return check(emitted, executor=on_cpu)
 
 
 def load_text(source: str) -> ModuleType:
     """Emitted text as a module, named by its hash; tracebacks show its lines."""
     from codegen.module import load
 
-    return load(source, f"certiconv_{_sha256(source)[:12]}")
+    return load(source, f"certiconv_{sha256(source)[:12]}")
 
 
 def load_module(
@@ -270,68 +359,26 @@ def load_module(
     backend: str = "auto",
     input_shape: Sequence[int],
     dtype: npt.DTypeLike = "float32",
+    algorithm: Algorithms = "auto",
+    tolerance: float | None = None,
+    tiles: Mapping[str, str] | None = None,
     cache_dir: PathLike | None = None,
 ) -> ModuleType:
     """The emitted module of a layer, its text taken from the cache where it is there and whole.
 
     Raises:
-        BackendError, ArrayError, LayerError: as `compile`.
+        BackendError, ArrayError, LayerError, EmitError: as `compile`.
     """
-    name, kind = choose(backend), float_dtype(dtype).name
-    request = repr((generator(), layer, name, tuple(input_shape), kind))
-    entry = (user_cache_dir() if cache_dir is None else Path(cache_dir)) / f"{_sha256(request)}.txt"
-    source = _cached(entry)
+    name = choose(backend)
+    kind = dtype_name(dtype, name)
+    asked = sorted(algorithm.items()) if isinstance(algorithm, Mapping) else algorithm
+    cut = sorted((tiles or {}).items())
+    entry = entry_of((layer, name, tuple(input_shape), kind, asked, tolerance, cut), cache_dir)
+    source = kept(entry)
     if source is None:
-        source = emit(layer, backend=name, input_shape=input_shape, dtype=kind).source
-        _remember(entry, source)
+        source = emit(
+            layer, backend=name, input_shape=input_shape, dtype=kind, algorithm=algorithm, tolerance=tolerance,
+            tiles=tiles,
+        ).source  # fmt: skip
+        keep(entry, source)
     return load_text(source)
-
-
-# --- The cache ----------------------------------------------------------------------------------------------
-
-
-def user_cache_dir() -> Path:
-    """Where this system keeps a user's caches: XDG's rule, or that of macOS or Windows."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "certiconv"
-
-
-def _cached(entry: Path) -> str | None:
-    """The text of an entry, or None where there is none or its hash tells that it is not what was written."""
-    try:
-        digest, _, source = entry.read_bytes().decode("utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return source if digest == _sha256(source) else None
-
-
-def _remember(entry: Path, source: str) -> None:
-    try:
-        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # what lies here is run, so it is the user's alone
-        write_atomically(entry, f"{_sha256(source)}\n{source}".encode())
-    except OSError:
-        return  # a read-only or full disk costs time, never a result
-
-
-@functools.cache
-def generator() -> str:
-    """A hash of every file that decides what is printed: those of `derive` and `codegen`."""
-    digest = hashlib.sha256()
-    for package in ("derive", "codegen"):
-        root = Path(str(importlib.import_module(package).__file__)).parent
-        files = (f for f in root.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
-        for file in sorted(files, key=lambda f: f.relative_to(root).as_posix()):
-            content = file.read_bytes()
-            digest.update(f"{package}/{file.relative_to(root).as_posix()}:{len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,11 +1,11 @@
 """Which backends work here, and why one does not.
 
-A backend is a pair: text that `codegen` can print, and a machine that can run it.  NumPy has both, always.  For CuPy
-the text is missing in this version, so it does not work anywhere yet, and its reason says so before anything else; what
-this machine would lack besides (the package, the driver, a GPU) is told with it.
+NumPy works always.  CuPy needs a package, a driver, a GPU, and CUDA's run-time compiler with its headers; whatever is
+missing first is the reason that is given, and `LACKS` has the command that mends it.
 
-Asking is cheap.  The driver is asked through its C library, so CuPy is never imported to find that there is no GPU, and
-the answer is kept: neither drivers nor GPUs come and go while a program runs.
+Asking is cheap.  The driver is asked through its C library, so CuPy is not imported to find that there is no GPU.
+Where there is one, a kernel of one thread is compiled and launched, since nothing less shows that it can be.  The
+answer is kept: neither drivers nor GPUs come and go while a program runs.
 """
 
 from __future__ import annotations
@@ -72,27 +72,58 @@ def choose(name: str = "auto") -> str:
     return name
 
 
+def printed_for(name: str = "auto") -> str:
+    """The backend to print text for: as `choose`, but text for a GPU needs none to be printed.
+
+    Raises:
+        BackendError: the name is unknown.
+
+    >>> printed_for("cupy")
+    'cupy'
+    """
+    return name if name in BACKENDS else choose(name)
+
+
 @functools.cache
 def _cupy() -> Backend:
-    lack = _lacks_for_cupy()
-    here = "CuPy and a GPU are here" if lack is None else f"besides, {lack}"
-    return Backend("cupy", False, f"this version of certiconv prints no CUDA text yet ({here})")
+    lack = lacks_for_cupy()
+    return Backend("cupy", lack is None, "a kernel was compiled and launched" if lack is None else lack)
 
 
-def _lacks_for_cupy() -> str | None:
-    """What this machine lacks to run CuPy; None: nothing that can be found out without starting it."""
+def lacks_for_cupy() -> str | None:
+    """What this machine lacks to run CuPy; None: nothing, a kernel ran."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed here"
     try:
-        devices = _driver_devices()
+        devices = driver_devices()
     except OSError:
         return "no CUDA driver is installed here"
     if isinstance(devices, str):
         return f"the CUDA driver does not start here: {devices}"
-    return None if devices else "the CUDA driver finds no GPU here"
+    return _kernel_fails() if devices else "the CUDA driver finds no GPU here"
 
 
-def _driver_devices() -> int | str:
+TRIAL = r"""
+extern "C" __global__ void trial(int* x) { x[0] = 42; }
+"""
+
+
+def _kernel_fails() -> str | None:
+    """Why a kernel of one thread does not run; None if it does."""
+    try:
+        import cupy
+
+        x = cupy.zeros(1, cupy.int32)
+        cupy.RawModule(code=TRIAL, options=("-std=c++17",)).get_function("trial")((1,), (1,), (x,))
+        found = int(x[0])
+    except Exception as error:  # noqa: BLE001 - whatever CuPy, NVRTC or the driver raises is the answer
+        return (
+            f"CuPy cannot run a kernel here: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        )
+    return None if found == 42 else f"a kernel that writes 42 wrote {found} here"
+
+
+def driver_devices() -> int | str:
     """How many GPUs the CUDA driver sees, or its error; OSError if there is no driver (CUDA Driver API, 6.2 to 6.5)."""
     driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     if error := driver.cuInit(0):

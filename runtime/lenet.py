@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 from derive import layers
 from derive.legality import LayerError
 from derive.obligations import Refused
-from runtime.compile import PathLike, emit
+from runtime.cache import PathLike
+from runtime.compile import certificate_of, emit
 from runtime.data import Digits, load_digits, load_idx_folder, standardise
+from runtime.device import printed_for
 from runtime.network import Network
 from runtime.train import Epoch, History, Settings, confusion_matrix, train
 
@@ -90,7 +92,7 @@ def prepare(
 def derive_phase(run: LenetRun) -> str:
     """Prove, for all sizes, what layers and gradients are, and that the plan computes them; Refused if that fails."""
     run.derivations = list(derivations(run.network))
-    run.plan_derivations = plan_derivations()
+    run.plan_derivations = plan_derivations(printed_for(run.backend))
     return f"{len(run.derivations) + len(run.plan_derivations)} theorems, each proved for all sizes"
 
 
@@ -104,14 +106,14 @@ def derivations(network: layers.Sequential) -> Iterator[Derivation]:
             yield derivation(layer, wrt)
 
 
-def plan_derivations() -> dict[str, Derivation]:
+def plan_derivations(backend: str = "numpy") -> dict[str, Derivation]:
     """That the stages of LeNet's plan compute its logits, its loss and each derivative of it, by output of the plan."""
-    from codegen.prove import prove_lenet
+    from codegen.prove import prove_lenet, prove_lenet_device
     from derive.derivation import Derivation
 
     words = {"forward": "the logits", "loss": "the loss"}
     told: dict[str, Derivation] = {}
-    for name, theorem in prove_lenet().items():
+    for name, theorem in (prove_lenet_device() if backend == "cupy" else prove_lenet()).items():
         what = words.get(name, f"the derivative of the loss by {name.removeprefix('gradient ')}")
         told[name] = Derivation(
             title=f"LeNet's plan computes {what}",
@@ -150,7 +152,7 @@ def emit_phase(run: LenetRun) -> str:
 def check_phase(run: LenetRun) -> str:
     """Execute the printed text exactly, and make the certificate."""
     agree(run)
-    run.certificate = there(run.emitted).certificate
+    run.certificate = certificate_of(there(run.emitted))
     return f"{len(run.certificate.rows)} claims, each with how it is known; the theorems quoted are those proved above"
 
 
@@ -177,7 +179,7 @@ def train_phase(run: LenetRun, on_epoch: Callable[[Epoch], None] | None = None, 
     run.history = train(network, run.digits, run.settings, on_epoch=on_epoch)
     network.save(out / "lenet.npz")
     run.saved = out / "lenet.npz"
-    predictions = network.predict(run.digits.test_images.astype(DTYPE))
+    predictions = network.predict(network.border.place(run.digits.test_images.astype(DTYPE)))
     run.predictions = predictions.tolist()
     run.confusion = confusion_matrix(run.digits.test_labels, predictions).tolist()
     return run.history.message

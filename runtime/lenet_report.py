@@ -226,7 +226,7 @@ def _as_chosen(run: LenetRun) -> bool:
 
 
 def _plan(emitted: Emitted) -> str:
-    from codegen.module import formula
+    from codegen.wording import formula
 
     return "\n".join(formula(stage) for stage in emitted.plan.stages)
 

@@ -27,8 +27,11 @@ from codegen.files import write_atomically
 from derive import layers
 from derive.layers import Activation, Layer, Sequential
 from derive.legality import LayerError
-from runtime.arrays import Array, ArrayError, checked, checked_labels, checked_parameters, float_dtype
-from runtime.compile import PathLike, checked_threads, load_module, load_text, numbers, numeric_output_shape
+from runtime.arrays import Array, ArrayError, float_dtype
+from runtime.border import Border, Gpu, Host
+from runtime.cache import PathLike
+from runtime.compile import checked_threads, load_module, load_text, numbers, numeric_output_shape
+from runtime.device import choose
 
 if TYPE_CHECKING:
     from runtime.parallel import Steps
@@ -66,6 +69,8 @@ class Network:
         params: the parameters by name, C-contiguous; a step writes into these very arrays.
         classes: how many logits there are.
         threads: how many a step may use.
+        backend: "numpy" or "cupy"; with "cupy" images, labels, parameters and results are arrays on the GPU.
+        border: takes arrays to where the network computes and back (`runtime.border`).
         module: the emitted module.
     """
 
@@ -89,15 +94,20 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.classes = output[1]
         self.threads = checked_threads(threads)
+        self.backend = choose(backend)
+        if self.backend != "numpy" and threads > 1:
+            raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
         self.module: ModuleType = (
             load_module(
-                sequential, backend=backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir
+                sequential, backend=self.backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir
             )
             if source is None
             else load_text(source)
         )
+        self.border: Border = Host() if self.backend == "numpy" else Gpu(self.module.cupy)
         self._shapes = {name: numbers(sequential, shape) for name, shape in sequential.parameter_shapes().items()}
-        self.params: dict[str, Array] = glorot(sequential, seed=seed, dtype=self.dtype)
+        initial = glorot(sequential, seed=seed, dtype=self.dtype)
+        self.params: dict[str, Array] = {name: self.border.place(array) for name, array in initial.items()}
         self._work: dict[int, Any] = {}
         self._steps = self._parallel() if threads > 1 else None
 
@@ -171,7 +181,7 @@ class Network:
         Args and errors as `forward`.
         """
         images = self._images(x)
-        found = [self.forward(chunk).argmax(axis=1) for chunk in _chunks(images)]
+        found = [self.border.fetch(self.forward(chunk)).argmax(axis=1) for chunk in _chunks(images)]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def accuracy(self, x: object, y: object) -> float:
@@ -182,7 +192,7 @@ class Network:
         images, labels = self._batch(x, y)
         if not len(images):
             raise ArrayError("x has no image, and a share of none has no value; nearest legal: a batch of 1")
-        return float(np.mean(self.predict(images) == labels))
+        return float(np.mean(self.predict(images) == self.border.fetch(labels)))
 
     def assign(self, params: Mapping[str, object]) -> None:
         """Overwrite every parameter with a copy of the array of its name.
@@ -192,13 +202,14 @@ class Network:
         """
         known = {name: (array, array.shape) for name, array in self.params.items()}
         if set(params) != set(known):
-            checked_parameters(params, self._shapes, dtype=self.dtype)  # raises: it names what is missing or unknown
+            self.border.parameters(params, self._shapes, dtype=self.dtype.name)  # raises: it names what is missing
+        placed = {name: self.border.place(a) if isinstance(a, np.ndarray) else a for name, a in params.items()}
         new = {
-            name: checked(f"params[{name!r}]", params[name], shape=shape, dtype=self.dtype)
+            name: self.border.images(f"params[{name!r}]", placed[name], shape=shape, dtype=self.dtype.name)
             for name, (_, shape) in known.items()
         }
         for name, array in new.items():
-            np.copyto(self.params[name], array)
+            self.params[name][...] = array
 
     # --- Keeping --------------------------------------------------------------------------------------------
 
@@ -216,7 +227,8 @@ class Network:
         }
         stream = io.BytesIO()
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        np.savez(stream, allow_pickle=False, **{_HEADER: text}, **self._parameters())
+        arrays = {name: self.border.fetch(array) for name, array in self._parameters().items()}
+        np.savez(stream, allow_pickle=False, **{_HEADER: text}, **arrays)
         write_atomically(path, stream.getvalue())
 
     @classmethod
@@ -252,15 +264,15 @@ class Network:
     # --- The border -----------------------------------------------------------------------------------------
 
     def _images(self, x: object) -> Array:
-        return checked("x", x, shape=(None, *self.input_shape[1:]), dtype=self.dtype)
+        return self.border.images("x", x, shape=(None, *self.input_shape[1:]), dtype=self.dtype.name)
 
     def _batch(self, x: object, y: object) -> tuple[Array, Array]:
         images = self._images(x)
-        return images, checked_labels("y", y, count=len(images), classes=self.classes)
+        return images, self.border.labels("y", y, count=len(images), classes=self.classes)
 
     def _parameters(self) -> dict[str, Array]:
         # ``params`` is open to its user, so it is looked at on every call: 30 us against a step of a millisecond.
-        return checked_parameters(self.params, self._shapes, dtype=self.dtype)
+        return self.border.parameters(self.params, self._shapes, dtype=self.dtype.name)
 
     def _parallel(self) -> Steps:
         from runtime.parallel import Steps, step_seconds  # here, since most programs need one thread

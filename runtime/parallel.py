@@ -177,16 +177,14 @@ class Workspaces:
 # --- Modules ------------------------------------------------------------------------------------------------
 
 
-class Convolution:
-    """The functions of a convolution's emitted module, on several threads.
-
-    Arguments and errors are those of the module's functions.  Calls may come from several threads at once.
+class _Parallel:
+    """An emitted module whose calls are split between threads, and the workspaces that they use again.
 
     Args:
         module: the emitted module.
         dtype: of all arrays.
         threads: how many at most, at least 1.
-        image: the seconds an image takes, see `seconds`.
+        image: the seconds an image takes, see `seconds` and `step_seconds`.
     """
 
     def __init__(self, module: ModuleType, dtype: Any, *, threads: int, image: float) -> None:
@@ -195,9 +193,19 @@ class Convolution:
         self.image = image
         self._work = Workspaces(dtype)
 
+    def _split(self, batch: int, least: float) -> tuple[Part, ...]:
+        return split(batch, affordable(self.threads, batch * self.image, least))
+
+
+class Convolution(_Parallel):
+    """The functions of a convolution's emitted module, on several threads.
+
+    Arguments and errors are those of the module's functions.  Calls may come from several threads at once.
+    """
+
     def parts(self, batch: int) -> tuple[Part, ...]:
         """How a batch is split."""
-        return split(batch, affordable(self.threads, batch * self.image, LEAST))
+        return self._split(batch, LEAST)
 
     def forward(self, input: Array, weight: Array, bias: Array | None = None) -> Array:
         """See the module's."""
@@ -266,28 +274,16 @@ class Convolution:
         return total
 
 
-class Steps:
+class Steps(_Parallel):
     """Steps of gradient descent of a network's emitted module, on several threads.
 
     The loss of a batch is a mean, so the loss and the gradient of a batch are those of its parts, each weighted with
     its share of the images.
-
-    Args:
-        module: the emitted module.
-        dtype: of all arrays.
-        threads: how many at most, at least 1.
-        image: the seconds an image takes in a step, see `seconds`.
     """
-
-    def __init__(self, module: ModuleType, dtype: Any, *, threads: int, image: float) -> None:
-        self.module = module
-        self.threads = threads
-        self.image = image
-        self._work = Workspaces(dtype)
 
     def parts(self, batch: int) -> tuple[Part, ...]:
         """How a batch is split."""
-        return split(batch, affordable(self.threads, batch * self.image, LEAST_STEP))
+        return self._split(batch, LEAST_STEP)
 
     def step(self, x: Array, y: Array, params: Mapping[str, Array], lr: float) -> float:
         """One step, in place; the loss before it.  No parameter is written before every part has succeeded."""

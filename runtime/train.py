@@ -19,7 +19,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +135,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Images:
-    """The digits in the dtype of the network: the one place where images are cast."""
+    """The digits in the dtype of the network and where it computes: the one place where images are cast or moved."""
 
     train: Array
     labels: Labels
@@ -144,9 +143,11 @@ class _Images:
     test_labels: Labels
 
     @staticmethod
-    def of(digits: Digits, dtype: np.dtype[Any]) -> _Images:
-        train, test = digits.train_images.astype(dtype), digits.test_images.astype(dtype)
-        return _Images(train, digits.train_labels, test, digits.test_labels)
+    def of(digits: Digits, network: Network) -> _Images:
+        train, test = (images.astype(network.dtype) for images in (digits.train_images, digits.test_images))
+        labels = digits.train_labels, digits.test_labels
+        place = network.border.place
+        return _Images(place(train), place(labels[0]), place(test), place(labels[1]))
 
 
 def train(
@@ -175,7 +176,7 @@ def train(
     settings = settings or Settings()
     if not len(digits.train_labels):
         raise DataError("the digits have no training image; expected at least one")
-    images = _Images.of(digits, network.dtype)
+    images = _Images.of(digits, network)
     with blas_threads(1) as threads:
         kept = _Kept(History(settings, threads=threads), _copies(network))
         try:
@@ -228,7 +229,7 @@ def _epoch(network: Network, images: _Images, settings: Settings, number: int, o
     total, lr = 0.0, settings.lr
     for k in range(per_epoch):
         lr = settings.learning_rate((number - 1) * per_epoch + k, settings.epochs * per_epoch)
-        chosen = order[k * size : (k + 1) * size]
+        chosen = network.border.place(order[k * size : (k + 1) * size])
         loss = network.step(images.train[chosen], images.labels[chosen], lr=lr)
         if not math.isfinite(loss):
             raise TrainingError(

@@ -9,10 +9,9 @@ the versions of NumPy and of the generator, and the processor.  An entry that ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +25,8 @@ from codegen.choose import Choice, choose
 from codegen.files import write_atomically
 from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv
-from runtime.compile import generator, load_text, user_cache_dir
+from runtime.cache import PathLike, generator, sha256, user_cache_dir
+from runtime.compile import load_text
 from runtime.roofline import probe
 from runtime.threads import blas_threads
 from runtime.timing import interleave
@@ -50,13 +50,21 @@ class Tuned:
 
     def text(self) -> str:
         """For a reader."""
-        lines = [
-            "Measured milliseconds (medians), remembered from before:" if self.remembered else "Measured milliseconds:"
-        ]
-        for result, medians in self.medians.items():
-            told = ", ".join(f"{name} {value:.3f}" for name, value in sorted(medians.items(), key=lambda pair: pair[1]))
-            lines.append(f"  {result:<16} {told}")
-        return "\n".join(lines)
+        return told(self.medians, remembered=self.remembered)
+
+
+def told(measured: Mapping[str, Mapping[str, float]], *, remembered: bool) -> str:
+    """The medians of each result, the least first, for a reader.
+
+    >>> print(told({"forward": {"gemm": 2.0, "direct": 1.5}}, remembered=False))
+    Measured milliseconds:
+      forward          direct 1.500, gemm 2.000
+    """
+    lines = ["Measured milliseconds (medians), remembered from before:" if remembered else "Measured milliseconds:"]
+    for result, medians in measured.items():
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(medians.items(), key=lambda pair: pair[1]))
+        lines.append(f"  {result:<16} {shown}")
+    return "\n".join(lines)
 
 
 def tune(
@@ -65,7 +73,7 @@ def tune(
     dtype: str = "float32",
     *,
     tolerance: float | None = None,
-    cache_dir: str | Path | None = None,
+    cache_dir: PathLike | None = None,
 ) -> Tuned:
     """The fastest algorithm for each result on this machine, from the disk if it was measured before.
 
@@ -81,37 +89,54 @@ def tune(
     """
     if input_shape[0] < 1:
         raise TuneError(f"input_shape={input_shape}: nothing can be measured on an empty batch; the nearest batch is 1")
-    request = (
-        generator(),
-        repr(layer),
-        input_shape,
-        dtype,
-        tolerance,
-        np.__version__,
-        _processor(),
-    )
-    folder = user_cache_dir() if cache_dir is None else Path(cache_dir)
-    entry = folder / f"tuned-{hashlib.sha256(repr(request).encode()).hexdigest()}.json"
-    known = _read(entry)
+    known = remembered(layer, input_shape, dtype, tolerance=tolerance, cache_dir=cache_dir)
     if known is not None:
         return known
+    entry = _entry(layer, input_shape, dtype, tolerance, cache_dir)
     choices = choose(layer, input_shape, dtype, tolerance=tolerance, thorough=True)
     medians = _measured(layer, input_shape, dtype, choices)
     algorithms = {c.result: c.algorithm for c in choices} | {r: min(m, key=m.__getitem__) for r, m in medians.items()}
-    _write(entry, algorithms, medians)
+    write_entry(entry, "algorithms", algorithms, medians)
     return Tuned(algorithms, medians, remembered=False)
 
 
-def _read(entry: Path) -> Tuned | None:
-    """What an entry says; None where it cannot be read, or names what no version of this program would write."""
+def remembered(
+    layer: Conv,
+    input_shape: tuple[int, ...],
+    dtype: str = "float32",
+    *,
+    tolerance: float | None = None,
+    cache_dir: PathLike | None = None,
+) -> Tuned | None:
+    """What ``tune`` found for this very request on this machine, or None where it was never asked."""
+    found = read_entry(_entry(layer, input_shape, dtype, tolerance, cache_dir), "algorithms", ALGORITHMS)
+    return None if found is None else Tuned(*found, remembered=True)
+
+
+def _entry(
+    layer: Conv, shape: tuple[int, ...], dtype: str, tolerance: float | None, cache_dir: PathLike | None
+) -> Path:
+    """The file of a request: under everything that the answer depends on."""
+    request = (generator(), repr(layer), shape, dtype, tolerance, np.__version__, _processor())
+    folder = user_cache_dir() if cache_dir is None else Path(cache_dir)
+    return folder / f"tuned-{sha256(repr(request))}.json"
+
+
+def read_entry(
+    entry: Path, kind: str, legal: Collection[str]
+) -> tuple[dict[str, str], dict[str, dict[str, float]]] | None:
+    """The choices, which an entry has under ``kind``, and the medians.
+
+    None where it cannot be read, or names what is not legal, as no version of this program would write it.
+    """
     try:
         data = json.loads(entry.read_text(encoding="utf-8"))
-        algorithms = {str(result): str(name) for result, name in data["algorithms"].items()}
+        chosen = {str(result): str(name) for result, name in data[kind].items()}
         medians = {str(k): {str(name): float(ms) for name, ms in v.items()} for k, v in data["medians"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    known = set(algorithms.values()).union(*medians.values()) <= set(ALGORITHMS)
-    return Tuned(algorithms, medians, remembered=True) if algorithms and known else None
+    known = set(chosen.values()).union(*medians.values()) <= set(legal)
+    return (chosen, medians) if chosen and known else None
 
 
 def _processor() -> str:
@@ -124,10 +149,11 @@ def _processor() -> str:
     return f"{platform.machine()} {models[0] if models else platform.processor()}"
 
 
-def _write(entry: Path, algorithms: Mapping[str, str], medians: Mapping[str, Mapping[str, float]]) -> None:
+def write_entry(entry: Path, kind: str, chosen: Mapping[str, str], medians: Mapping[str, Mapping[str, float]]) -> None:
+    """Write what `read_entry` reads, if the folder can be written to."""
     try:
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(entry, (json.dumps({"algorithms": algorithms, "medians": medians}, indent=1) + "\n").encode())
+        write_atomically(entry, (json.dumps({kind: chosen, "medians": medians}, indent=1) + "\n").encode())
     except OSError:
         return  # a read-only or full disk costs time, never a result
 

@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 
 import runtime
+from codegen.emit import EmitError
+from codegen.files import write_atomically
 from derive.layers import AvgPool2d, Conv1d, Conv2d, lenet, symbolic
 from derive.legality import LayerError
+from runtime import cache
+from runtime import tune as tuning
 from runtime.arrays import ArrayError
-from runtime.compile import Operation, generator, load_module, user_cache_dir, write_atomically
+from runtime.cache import generator, user_cache_dir
+from runtime.compile import Operation, load_module
 from runtime.device import BackendError
 from tests.runtime.emission import Emission
 
@@ -149,7 +154,7 @@ def test_a_depthwise_convolution_is_compiled(tmp_path: Path) -> None:
         ({"input_shape": (2, 2, 7)}, LayerError, ""),
         ({"input_shape": (2, 3, 7, 8)}, LayerError, "the number of channels of the input"),
         ({"dtype": "float16"}, ArrayError, "dtype='float16': layers are generated for float32 and float64"),
-        ({"backend": "cupy"}, BackendError, "backend='cupy' does not work here: this version of certiconv prints no"),
+        ({"backend": "cupy"}, BackendError, "backend='cupy' does not work here: "),
     ],
 )
 def test_what_cannot_be_compiled(
@@ -177,6 +182,67 @@ def test_every_public_name_is_there() -> None:
     assert set(runtime.__all__) <= set(dir(runtime))
     with pytest.raises(AttributeError, match="module 'runtime' has no attribute 'networks'"):
         _ = runtime.networks  # type: ignore[attr-defined]
+
+
+# --- The choice of an algorithm -----------------------------------------------------------------------------
+
+
+def told(operation: Operation) -> str:
+    """What the text says that it was made with."""
+    head = " ".join(str(operation.module.__doc__).split())
+    return head[head.index(" with ") + 6 : head.index(" for any batch")]
+
+
+def test_the_algorithm_that_is_named_is_taken_and_has_text_of_its_own(emission: Emission, tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = [
+        {}, {"algorithm": "gemm"}, {"algorithm": "direct"}, {"algorithm": {"forward": "gemm"}}, {"tolerance": 1e-2},
+        {"tolerance": 1e-6},
+    ]  # fmt: skip
+    for options in asked * 2:
+        operation = runtime.compile(LAYER, input_shape=SHAPE, dtype="float64", cache_dir=tmp_path, **options)
+        if isinstance(options.get("algorithm"), str):
+            assert told(operation) == options["algorithm"]
+        x, w, u = arguments()
+        np.testing.assert_allclose(operation.forward(x, w, u), by_definition(x, w, u), rtol=1e-9, atol=1e-9)
+    assert len(emission.asked) == len(list(tmp_path.iterdir())) == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"algorithm": "winograd2"}, "algorithm='winograd2': it has no plan for Conv2d(2, 3, (3, 2)"),
+        ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', 'direct'"),
+        ({"algorithm": {"weights": "gemm"}}, "algorithm='weights': it has to be one of 'forward', 'input_gradient'"),
+        ({"algorithm": 3}, "algorithm=3: a name, or a mapping from results to names, such as 'auto', is needed"),
+        ({"algorithm": None}, "algorithm=None: a name, or a mapping"),
+        ({"algorithm": "gemm", "tolerance": 1e-3}, "nothing is chosen by it where the algorithm is fixed, to 'gemm'"),
+        ({"tolerance": 0.0}, "tolerance=0.0: it has to be a finite number above 0"),
+    ],
+)
+def test_choices_that_cannot_be_met(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
+    for _ in range(2):
+        with pytest.raises(EmitError) as refused:
+            runtime.compile(LAYER, input_shape=SHAPE, cache_dir=tmp_path, **asked)
+        assert words in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_measured_is_used_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, shape = Conv2d(4, 4, 3, padding=1), (2, 4, 6, 6)
+    before = runtime.compile(conv, input_shape=shape, algorithm="tuned", cache_dir=tmp_path)
+    assert told(before) == told(runtime.compile(conv, input_shape=shape, cache_dir=tmp_path))
+
+    medians = {"gemm": 2.0, "im2col": 1.0, "direct": 3.0}  # what no prediction takes
+    monkeypatch.setattr(tuning, "_measured", lambda *_: dict.fromkeys(("forward", "input_gradient"), medians))
+    tuning.tune(conv, shape, cache_dir=tmp_path)
+    found = told(runtime.compile(conv, input_shape=shape, algorithm="tuned", cache_dir=tmp_path))
+    assert found.startswith("forward im2col, input_gradient im2col, weight_gradient ")
+    mixed = {"forward": "gemm", "input_gradient": "tuned"}
+    found = told(runtime.compile(conv, input_shape=shape, algorithm=mixed, cache_dir=tmp_path))
+    assert found.startswith("forward gemm, input_gradient im2col, weight_gradient ")
+    for other in ({"tolerance": 1e-2}, {"input_shape": (3, 4, 6, 6)}, {"dtype": "float64"}):
+        options: dict[str, Any] = {"input_shape": shape, "cache_dir": tmp_path} | other
+        assert told(runtime.compile(conv, algorithm="tuned", **options)) == told(runtime.compile(conv, **options))
 
 
 # --- The cache ----------------------------------------------------------------------------------------------
@@ -218,7 +284,7 @@ def test_text_of_another_version_is_not_found(
     emission: Emission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_module(LAYER, input_shape=SHAPE, cache_dir=tmp_path)
-    monkeypatch.setattr(sys.modules["runtime.compile"], "generator", lambda: "another")
+    monkeypatch.setattr(cache, "generator", lambda: "another")
     load_module(LAYER, input_shape=SHAPE, cache_dir=tmp_path)
     assert len(emission.asked) == 2
 

@@ -1,0 +1,90 @@
+"""`certiconv doctor`: what is found, what is missing, and the command that mends it; machines are played."""
+
+import importlib.util
+import shutil
+from importlib import metadata
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from runtime import device, doctor, nvrtc
+from runtime.cli import main
+from runtime.doctor import Finding, examined, holds, to_text
+
+
+def found(name: str) -> Finding:
+    return next(f for f in examined() if f.name == name)
+
+
+def test_what_numpy_needs_is_here() -> None:
+    findings = examined()
+    assert holds(findings)
+    assert {f.name for f in findings if f.needed} == {
+        "package derive", "package codegen", "package runtime", "Python", "numpy", "sympy", "z3-solver",
+    }  # fmt: skip
+
+
+def test_every_finding_that_is_not_right_has_a_remedy() -> None:
+    assert all(f.remedy for f in examined() if not f.right)
+
+
+@pytest.mark.parametrize("name", ["runtime", "codegen"])
+def test_a_name_that_another_distribution_has_too_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {name: ["certiconv", "other"]})
+    told = found(f"package {name}")
+    assert (told.right, told.found, told.needed) == (False, "also a package of other", True)
+    assert told.remedy == "pip uninstall other, then reinstall certiconv"
+    assert not holds(examined())
+
+
+def test_a_package_from_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    elsewhere = SimpleNamespace(origin="/elsewhere/codegen/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: elsewhere if name == "codegen" else real(name))
+    told = found("package codegen")
+    assert not told.right
+    assert told.found.startswith("imported from /elsewhere, not from ")
+
+
+def test_a_machine_with_nothing_but_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking() -> None:
+        raise nvrtc.NvrtcError("NVRTC is not installed here; pip install it")
+
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(nvrtc, "nvrtc", lacking)
+    monkeypatch.setattr(nvrtc, "include_folders", list)
+    monkeypatch.setattr(device, "lacks_for_cupy", lambda: "CuPy is not installed here")
+    told = {f.name: f for f in examined()}
+    assert told["g++"].found == "not found: runs CUDA text on the CPU"
+    assert told["NVRTC"].remedy == "pip install it"
+    assert told["CUDA headers"].found == "no cuda_fp16.h, cuda_bf16.h: float16 and bfloat16"
+    assert told["backend cupy"].found == "CuPy is not installed here"
+    assert holds(examined())
+
+
+def test_a_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "driver_devices", lambda: 2)
+    assert found("CUDA driver").found == "2 GPUs"
+    monkeypatch.setattr(device, "driver_devices", lambda: "cuInit returned error 803")
+    assert found("CUDA driver").found == "cuInit returned error 803"
+
+
+def test_the_lines() -> None:
+    lines = to_text(
+        [Finding("numpy", True, "2.0"), Finding("sympy", False, "not installed", "pip install sympy", True)]
+    )
+    assert (
+        lines
+        == "ok numpy           2.0\nNO sympy           not installed\n                   mend: pip install sympy\n"
+    )
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = Finding("backend cupy", True, "here"), Finding("backend cupy", False, "no GPU", "buy one")
+    for finding, arguments, status in ((right, [], 0), (wrong, [], 0), (wrong, ["--backend", "cupy"], 1),
+                                       (right, ["--backend", "cupy"], 0)):  # fmt: skip
+        monkeypatch.setattr(doctor, "examined", lambda finding=finding: [finding])
+        ran = CliRunner().invoke(main, ["doctor", *arguments])
+        assert (ran.exit_code, "backend cupy" in ran.stdout) == (status, True)
+    assert CliRunner().invoke(main, ["doctor", "--backend", "jax"]).exit_code == 2
