@@ -47,8 +47,8 @@ def test_the_z3_that_segfaults_is_excluded() -> None:
     [
         ("oracle", {"torch"}),
         ("threads", {"threadpoolctl"}),
-        ("cuda12", {"cupy-cuda12x"}),
-        ("cuda13", {"cupy-cuda13x"}),
+        ("cuda12", {"cupy-cuda12x", "ml-dtypes"}),
+        ("cuda13", {"cupy-cuda13x", "ml-dtypes"}),
     ],
 )
 def test_each_extra_adds_what_its_name_says(extra: str, names: set[str]) -> None:

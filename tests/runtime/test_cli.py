@@ -133,7 +133,7 @@ CONV = ("emit", "conv2d", "--in-channels", "6", "--out-channels", "16", "--kerne
         ((*CONV, "8,6,14,14", "--groups", "4"), "in_channels=6 is not legal: groups=4 has to divide in_channels"),
         (("derive", "conv1d", "--groups", "2"), "groups=2 has no reduction here"),
         ((*CONV, "8,3,14,14"), "the number of channels of the input is 3"),
-        ((*CONV, "8,6,14,14", "--dtype", "float16"), "dtype='float16': layers are generated for float32 and float64"),
+        ((*CONV, "8,6,14,14", "--dtype", "float16"), "dtype='float16': only backend='cupy' computes in it; nearest"),
         ((*CONV, "8,6,14,14", "--backend", "cupy", "--algorithm", "gemm"), "it has to be one of 'auto', 'definition'"),
         ((*LENET, "--backend", "cuda"), "backend='cuda' is unknown; legal: 'auto', 'numpy', 'cupy'"),
         ((*LENET, "--input", "1,3,28,28"), "the number of channels of the input is 3"),

@@ -153,7 +153,11 @@ def test_a_depthwise_convolution_is_compiled(tmp_path: Path) -> None:
         ({"layer": symbolic(Conv2d)[0]}, LayerError, "has a symbol; what runs needs a number for every dimension"),
         ({"input_shape": (2, 2, 7)}, LayerError, ""),
         ({"input_shape": (2, 3, 7, 8)}, LayerError, "the number of channels of the input"),
-        ({"dtype": "float16"}, ArrayError, "dtype='float16': layers are generated for float32 and float64"),
+        (
+            {"dtype": "float16"},
+            ArrayError,
+            "dtype='float16': only backend='cupy' computes in it; nearest legal: 'float32'",
+        ),
         ({"backend": "cupy"}, BackendError, "backend='cupy' does not work here: "),
     ],
 )
