@@ -53,7 +53,7 @@ def test_the_z3_that_segfaults_is_excluded() -> None:
 )
 def test_each_extra_adds_what_its_name_says(extra: str, names: set[str]) -> None:
     found = {
-        requirement.name
+        requirement.name.replace("_", "-")
         for requirement in requirements()
         if requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
     }
