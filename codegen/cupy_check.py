@@ -29,6 +29,7 @@ from codegen.execution import Data, Expected, Text, Trial, run_calls
 from codegen.field import Element, P, array, keyed
 from codegen.growth import bounds
 from codegen.plan import Plan
+from codegen.templates.cuda.numbers import NUMBERS
 
 BATCHES = (3, 1)
 INTEGER_BATCH = 2
@@ -141,7 +142,8 @@ def check_cupy(
         rng = Random(f"{seed} trial {k}")
         run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
     real = Text(source, partial(_made, run, None), None)
-    largest = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
+    integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
+    largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
         rng = Random(f"{seed} integers {name}")
         drawn = convolution_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
@@ -149,7 +151,6 @@ def check_cupy(
     return certificate(subject, source, [*proofs, *_rows(listed, largest, dtype)])
 
 
-SUMS = {"float16": "float32", "bfloat16": "float32"}  # what sums are formed in, where that is another dtype
 EXACT = {"float16": 1 << 11, "bfloat16": 1 << 8}  # integers up to this are stored as they are
 HIGHEST = {"float16": 65504}  # what is larger is stored as infinity
 TF32 = 1 << 11
@@ -157,8 +158,9 @@ TF32 = 1 << 11
 
 def largest_integer(plan: Plan, dtype: str, *, tf32: bool = False) -> int:
     """The largest B so that from integers up to B no sum of a plan is rounded; what is stored of a sum may be."""
-    known = bounds(plan, convolution_data.PRECISIONS[SUMS.get(dtype, dtype)], batch=INTEGER_BATCH)
-    largest = convolution_data.largest(known, SUMS.get(dtype, dtype))
+    sums = NUMBERS[dtype].sum_dtype
+    known = bounds(plan, convolution_data.PRECISIONS[sums], batch=INTEGER_BATCH)
+    largest = convolution_data.largest(known, sums)
     if dtype in HIGHEST:
         largest = min(largest, isqrt(HIGHEST[dtype] // max(int(known.largest), 1)))
     return min(largest, EXACT.get(dtype, largest), TF32 if tf32 else largest)
@@ -191,11 +193,11 @@ def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
 def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> list[Row]:
     told = "; ".join(f"batch {trial.batch}: {', '.join(trial.calls)}" for trial in listed)
     count = sum(len(trial.calls) for trial in listed)
-    stored = f", but for that of a sum to {dtype}." if dtype in SUMS else "."
+    stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
     integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
     from codegen.check import DEGREE, EVALUATOR, FIELD
 
-    return [
+    rows = [
         Row(
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
             "expressions of the plans give.",
@@ -215,8 +217,13 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
             0.0,
             (EXECUTOR, "codegen.templates.cuda, none of which computes an address or a condition from data"),
         ),
+    ]
+    if not largest:
+        return rows
+    return [
+        *rows,
         Row(
-            f"In {dtype} the results are exact where no rounding occurs" + stored,
+            f"In {dtype} the results of {', '.join(largest)} are exact where no rounding occurs" + stored,
             cases(len(largest)),
             f"Integers uniform from -B to B, with which no number of a stage, nor a sum on the way to it, is rounded; "
             f"batch {INTEGER_BATCH}, 32-bit places; {integers}; every element compared with the stages.",

@@ -23,9 +23,6 @@ from derive.terms import Tensor
 TENSORS = {"input": "X", "grad_output": "G"}
 
 
-HALVES = ("float16", "bfloat16")
-
-
 @dataclass(frozen=True)
 class Function:
     """One function of the module, as the pieces of text that the template puts together."""
@@ -114,11 +111,9 @@ def _precision(dtype: str, kernels: Iterable[Kernel], *, tf32: bool) -> str:
         return told + "."
     if tf32:
         return f"{told}; they round\nfactors to TF32, 11 bits or about three digits, and form sums in float32."
-    return (
-        f"{told}; sums are\nformed in float32 and rounded to {dtype} once, when they are stored."
-        if dtype in HALVES
-        else ""
-    )
+    if NUMBERS[dtype].sum_dtype == dtype:
+        return ""
+    return f"{told}; sums are\nformed in float32 and rounded to {dtype} once, when they are stored."
 
 
 def _kernels(plan: Plan, numbers: Numbers) -> tuple[Kernel, ...]:

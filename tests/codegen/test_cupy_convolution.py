@@ -197,3 +197,14 @@ def test_long_loops_are_not_unrolled_as_a_whole() -> None:
     text = emit(Conv3d(4, 4, 7), backend="cupy", input_shape=(1, 4, 9, 9, 9)).cuda
     gradient = text[text.index("compute_dX") : text.index("compute_dW")]
     assert gradient.count("#pragma unroll") == 2  # 49 of 343 steps for each of four channels
+
+
+def test_where_no_integer_is_exact_nothing_is_said_of_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exact_in(results: set[str]) -> list[str]:
+        bound = lambda plan, dtype, *, tf32: 5 if set(plan.outputs) & results else 0  # noqa: E731
+        monkeypatch.setattr("codegen.cupy_check.largest_integer", bound)
+        rows = check_cupy(LEAN.source, LEAN.plans, on_cpu, dtype=LEAN.dtype).rows
+        return [row.statement for row in rows if "where no rounding occurs" in row.statement]
+
+    assert exact_in(set()) == []
+    assert exact_in({"forward"}) == ["In float32 the results of forward are exact where no rounding occurs."]

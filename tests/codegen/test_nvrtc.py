@@ -18,14 +18,14 @@ def compiler() -> None:
     try:
         nvrtc()
     except NvrtcError as error:
-        pytest.skip(str(error))
+        pytest.fail(str(error))  # these tests were asked for: what is missing is no success
 
 
 @pytest.mark.parametrize(("dtype", "algorithm"), NUMBERS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_kernel_keeps_its_numbers_in_registers(layer: str, dtype: str, algorithm: str) -> None:
     if dtype in ("float16", "bfloat16") and not include_folders():
-        pytest.skip("CUDA's headers are not here; pip install 'certiconv[cuda13]' brings them")
+        pytest.fail("CUDA's headers are not here; pip install 'certiconv[cuda13]' brings them")
     conv, shape = LAYERS[layer]
     emitted = emit(conv, backend="cupy", input_shape=shape, dtype=dtype, algorithm=algorithm)
     folders = [f"-I{folder}" for folder in include_folders()]
