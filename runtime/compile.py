@@ -90,11 +90,9 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
         )
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
-    many = checked_threads(threads) > 1
     on = choose(backend)
+    many = checked_threads(threads, on) > 1
     kind = dtype_name(dtype, on)
-    if many and on != "numpy":
-        raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
     asked, tiles = algorithm, None
     if on == "numpy":
         asked = _with_measured(layer, shape, kind, algorithm, tolerance, cache_dir)
@@ -138,17 +136,22 @@ def _measured_tiles(
     return None if known is None else known.tiles
 
 
-def checked_threads(threads: int) -> int:
+def checked_threads(threads: int, backend: str) -> int:
     """A number of threads, at least 1; warns where BLAS cannot be held at one thread, which several threads need.
 
-    >>> checked_threads(0)
+    >>> checked_threads(0, "numpy")
     Traceback (most recent call last):
     ValueError: threads=0 is less than 1; nearest legal: 1
+    >>> checked_threads(2, "cupy")
+    Traceback (most recent call last):
+    ValueError: threads=2: a GPU is not shared out among threads; nearest legal: 1
     """
     if type(threads) is not int:
         raise TypeError(f"threads={threads!r} is {type(threads).__name__}; an integer of at least 1 is needed")
     if threads < 1:
         raise ValueError(f"threads={threads} is less than 1; nearest legal: 1")
+    if threads > 1 and backend != "numpy":
+        raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
     if threads > 1 and (told := remedy(1)) is not None:
         warnings.warn(
             f"threads={threads}: right, but probably much slower than one: {told}", RuntimeWarning, stacklevel=3

@@ -93,10 +93,8 @@ class Network:
         self.dtype = float_dtype(dtype)
         self.input_shape = tuple(input_shape)
         self.classes = output[1]
-        self.threads = checked_threads(threads)
         self.backend = choose(backend)
-        if self.backend != "numpy" and threads > 1:
-            raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
+        self.threads = checked_threads(threads, self.backend)
         self.module: ModuleType = (
             load_module(
                 sequential, backend=self.backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir

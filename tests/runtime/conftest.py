@@ -1,11 +1,13 @@
 """What the tests of `runtime` share: a cache folder that is not the user's, and emission that is not repeated."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import codegen
+from runtime.threads import VARIABLES
 from tests.runtime.emission import Emission
 
 
@@ -24,3 +26,13 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def blas_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command asks the environment for one thread of BLAS; what it sets must not decide a later test."""
+    for name in VARIABLES:
+        # Setting and deleting notes the value of now, or that there is none, to be put back.
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        if not os.environ[name]:
+            monkeypatch.delenv(name)
