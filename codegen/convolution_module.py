@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
-from codegen.plan import Plan, Stage, number
+from codegen.plan import SCATTERED, Plan, Stage, Template, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
 from codegen.templates.numpy.text import Context
@@ -20,6 +20,7 @@ from derive.indices import Interval, variables
 from derive.layers import Applied
 
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
+VIEWS: tuple[Template, ...] = ("strided", *SCATTERED, "pointwise")  # these write to an array with any strides
 AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
 ARGUMENTS = {
@@ -64,6 +65,7 @@ class Function:
     after: tuple[str, ...]
     workspace: str
     batched: bool
+    leader: str  # the argument that the result lies as; "" where the result is always C-contiguous
     block: int
     buffers: tuple[str, ...]
     block_buffers: tuple[str, ...]
@@ -88,7 +90,8 @@ def convolution_source(
     return template("convolution").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
-        shared=_sharing(plans), windows=helper() if any(map(_has_windows, functions)) else "",
+        following=[f.name for f in functions if f.leader], shared=_sharing(plans),
+        windows=helper() if any(map(_has_windows, functions)) else "",
     )  # fmt: skip
 
 
@@ -103,8 +106,10 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
+    leader = checked[0] if batched and _any_strides(plan) else ""
     if batched:
-        before.append(f"result = _result(out, {_result_shape(name)}, w.dtype, {', '.join(checked)})")
+        like = f", like={leader}" if leader else ""
+        before.append(f"result = _result(out, {_result_shape(name)}, w.dtype, {', '.join(checked)}{like})")
         if not plan.placed:
             lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
@@ -113,9 +118,14 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
-        "".join(word.capitalize() for word in name.split("_")), batched, plan.block,
+        "".join(word.capitalize() for word in name.split("_")), batched, leader, plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
+
+
+def _any_strides(plan: Plan) -> bool:
+    """Whether the result is written through views alone: a product is formed in an array whose axes can be merged."""
+    return all(plan.by_name[name].template in VIEWS for name in plan.placed)
 
 
 def _sharing(plans: Mapping[str, Plan]) -> str:

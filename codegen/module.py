@@ -17,7 +17,7 @@ from importlib import resources
 from types import ModuleType
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from codegen.plan import Phase, Plan, Stage, number
 from codegen.templates.numpy import buffers, print_stage
@@ -144,9 +144,9 @@ def helper() -> str:
 @cache
 def template(name: str) -> Template:
     """The skeleton of a module: ``network`` or ``convolution``."""
-    text = (resources.files("codegen") / "templates" / "numpy" / f"{name}.py.j2").read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    return environment.from_string(text)
+    loader = PackageLoader("codegen", "templates/numpy")
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return environment.get_template(f"{name}.py.j2")
 
 
 def load(source: str, name: str = "emitted", *, ratio: Callable[[int, int, Any], Any] | None = None) -> ModuleType:

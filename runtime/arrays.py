@@ -9,10 +9,11 @@ Strides never change a result, and a copy is never a surprise, because the copy 
 | policy | for | what happens to an array that is flipped, transposed, sliced, broadcast or in Fortran order |
 |---|---|---|
 | ``"as it is"`` | images and other large inputs | passed on without a copy; generated text reads it by its strides |
-| ``"packed"`` | weights, biases, cotangents | read through one C-ordered copy, made for this call |
+| ``"packed"`` | weights, biases | read through one C-ordered copy, made for this call |
+| ``"dense"`` | cotangents | the same, but for one that lies channels last, which is passed on without a copy |
 | ``"in place"`` | parameters that a step updates | refused, for a step on a copy would be lost |
 
-A C-contiguous array is not copied under any of the three.  Arrays of other libraries come in by DLPack, without a
+A C-contiguous array is not copied under any of the four.  Arrays of other libraries come in by DLPack, without a
 copy, if they lie in the memory of the CPU; results are NumPy arrays that share memory with no argument.
 """
 
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Shape = Sequence[int | None]
-Policy = Literal["as it is", "packed", "in place"]
+Policy = Literal["as it is", "packed", "dense", "in place"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 FLOATS = ("float32", "float64")
@@ -97,7 +98,29 @@ def checked(name: str, value: object, *, shape: Shape, dtype: npt.DTypeLike, pol
     check_shape(name, array.shape, shape)
     if policy == "in place":
         _check_in_place(name, array)
-    return np.ascontiguousarray(array) if policy == "packed" and array.ndim else array
+    if policy == "packed" or (policy == "dense" and not channels_last(array)):
+        return np.ascontiguousarray(array) if array.ndim else array
+    return array
+
+
+def channels_last(array: Array) -> bool:
+    """Whether the channels, the second axis, are innermost in memory, and the others in their order.
+
+    >>> images = np.zeros((2, 28, 28, 3))  # as image files have them
+    >>> channels_last(images), channels_last(images.transpose(0, 3, 1, 2))
+    (False, True)
+    """
+    if array.ndim < 3 or array.flags.c_contiguous:
+        return False
+    return bool(np.moveaxis(array, 1, -1).flags.c_contiguous)
+
+
+def laid_as(leader: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """A new array, channels last in memory where the leader is, else C-contiguous."""
+    if not channels_last(leader):
+        return np.empty(shape, dtype)
+    batch, channels, *spatial = shape
+    return np.moveaxis(np.empty((batch, *spatial, channels), dtype), -1, 1)
 
 
 def checked_labels(name: str, value: object, *, count: int, classes: int = 10) -> Array:

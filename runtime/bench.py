@@ -4,8 +4,8 @@ For each case every peer's result is first compared with the right one (`runtime
 the run and is never timed.  Then all are timed in turn (`runtime.timing`, which also has the noise rule), with BLAS and
 PyTorch at the number of threads that was asked for, and the emitted modules on as many (BLAS then held at one while a
 batch is split, `runtime.parallel`), and the time is set against the roofline of this machine
-(`runtime.roofline`).  The ratio is that of the medians, ours over PyTorch's better layout; without PyTorch, over the
-fastest other peer, which is then named.
+(`runtime.roofline`).  The ratio is that of the medians, our better layout over PyTorch's better one; without PyTorch,
+over the fastest other peer, which is then named.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from derive.legality import LayerError
 from runtime import roofline
 from runtime.bench_cases import Case, Sweep
 from runtime.bench_data import arrays, truth
-from runtime.bench_peers import OURS, PYTORCH, Contestant, Peer
+from runtime.bench_peers import CERTICONV, PYTORCH, Contestant, Peer
 from runtime.bench_peers import peers as everybody
 from runtime.roofline import Roof
 from runtime.threads import blas_threads
@@ -56,6 +56,11 @@ class Result:
         return self.samples.of(peer) if self.samples is not None and peer in self.samples.seconds else None
 
     @property
+    def ours(self) -> str | None:
+        """Our better layout here; None where there is no emitted module."""
+        return self._fastest(CERTICONV)
+
+    @property
     def pytorch(self) -> str | None:
         """PyTorch's better layout here; None where PyTorch was not timed."""
         return self._fastest(PYTORCH)
@@ -63,15 +68,15 @@ class Result:
     @property
     def reference(self) -> str | None:
         """Whom the ratio is to: PyTorch's better layout, else the fastest other peer."""
-        others = () if self.samples is None else tuple(name for name in self.samples.seconds if name != OURS)
+        others = () if self.samples is None else tuple(set(self.samples.seconds).difference(CERTICONV))
         return self.pytorch or self._fastest(others)
 
     @property
     def ratio(self) -> Spread | None:
         """Our seconds over those of the reference: of the medians; the quartiles are of the ratios in each round."""
-        if self.samples is None or self.reference is None or OURS not in self.samples.seconds:
+        if self.samples is None or self.reference is None or self.ours is None:
             return None
-        return self.samples.ratio(OURS, self.reference)
+        return self.samples.ratio(self.ours, self.reference)
 
     def _fastest(self, names: Sequence[str]) -> str | None:
         found = {name: s.median for name in names if (s := self.seconds(name)) is not None}
@@ -85,7 +90,7 @@ class Growth:
     sweep: Sweep
     results: tuple[Result, ...]
 
-    def exponents(self, peer: str = OURS) -> list[float | None]:
+    def exponents(self, peer: str = CERTICONV[0]) -> list[float | None]:
         """For each size but the first, the exponent e of time = size^e between the one before and this one."""
         medians = [None if (s := result.seconds(peer)) is None else s.median for result in self.results]
         sizes = self.sweep.sizes

@@ -3,9 +3,10 @@
 A *peer* builds a *contestant* for a case, which is the call that is timed and a way to learn what it computed; or it
 builds none, where the case is not for it.  What belongs to the call and what does not is decided here:
 
-- certiconv: arrays come in and go out as (batch, channels, ...), C-contiguous, so every change of layout inside is
-  timed; its workspace is made before and used again, as a training loop does.  On two threads the batch is split
-  (`runtime.parallel`), where that pays; handing over and adding up are timed.
+- certiconv: arrays of shape (batch, channels, ...) come in and go out in one layout, C-contiguous or, where the emitted
+  text gives such a result, channels last in memory; every change of layout inside is timed.  Its workspace is made
+  before and used again, as a training loop does.  On two threads the batch is split (`runtime.parallel`), where that
+  pays; handing over and adding up are timed.
 - PyTorch: eager, without autograd for a convolution, only the gradient that is asked for.  In the layout channels_last
   the arrays, weight and all, lie in that layout before the call and stay in it: no conversion is timed, which favours
   PyTorch.  In a training step the images come as (batch, 1, 28, 28), and autograd and the optimiser are timed.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,8 @@ from runtime.bench_data import ConvolutionData, Data, StepData
 from runtime.compile import emit, load_text
 from runtime.parallel import Steps, seconds, step_seconds
 
-OURS = "certiconv"
+CERTICONV = ("certiconv NCHW", "certiconv channels_last")
+RESULTS = {"forward": "forward", "input": "input_gradient", "weight": "weight_gradient"}
 SCIPY_MOST = 100_000_000
 
 
@@ -98,18 +100,39 @@ def emitted(case: Case) -> ModuleType:
     return load_text(text.source)
 
 
-def _certiconv(threads: int) -> Callable[[Case, Data], Contestant]:
-    return _on_one if threads == 1 else functools.partial(_on_several, threads)
+def _certiconv(threads: int, layout: str) -> Callable[[Case, Data], Contestant | None]:
+    return functools.partial(_ours, threads, layout)
 
 
-def _on_several(threads: int, case: Case, data: Data) -> Contestant:
-    module, layer, shape = emitted(case), case.work.layer(), case.work.input_shape
+def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | None:
+    module = emitted(case)
     if isinstance(data, StepData):
-        assert isinstance(layer, Sequential)
-        steps = Steps(module, np.float32, threads=threads, image=step_seconds(layer, shape))
-        params = data.copies()
-        return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
-    conv = parallel.Convolution(module, np.float32, threads=threads, image=seconds(layer, shape))
+        return _our_step(module, threads, case, data) if layout == "channels_first" else None
+    if layout == "channels_last":
+        if data.x.ndim != 4 or not (case.part == "weight" or RESULTS[case.part] in module.FOLLOWING):
+            return None  # that layout is of images, and the result would not have it
+        data = replace(data, x=channels_innermost(data.x), g=channels_innermost(data.g))
+    return (_on_one if threads == 1 else functools.partial(_on_several, threads))(module, case, data)
+
+
+def channels_innermost(array: Array) -> Array:
+    """The same array, channels last in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+
+
+def _our_step(module: ModuleType, threads: int, case: Case, data: StepData) -> Contestant:
+    layer, params = case.work.layer(), data.copies()
+    assert isinstance(layer, Sequential)
+    if threads == 1:
+        work = module.Workspace(len(data.x), np.float32)
+        return _stepping(lambda: module.sgd_step(data.x, data.y, params, data.lr, work), params)
+    steps = Steps(module, np.float32, threads=threads, image=step_seconds(layer, case.work.input_shape))
+    return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
+
+
+def _on_several(threads: int, module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
+    image = seconds(case.work.layer(), case.work.input_shape)
+    conv = parallel.Convolution(module, np.float32, threads=threads, image=image)
     if case.part == "forward":
         return _pure(case, lambda: conv.forward(data.x, data.w, data.b))
     if case.part == "weight":
@@ -117,11 +140,7 @@ def _on_several(threads: int, case: Case, data: Data) -> Contestant:
     return _pure(case, lambda: conv.input_gradient(data.g, data.w))
 
 
-def _on_one(case: Case, data: Data) -> Contestant:
-    module = emitted(case)
-    if isinstance(data, StepData):
-        params, work = data.copies(), module.Workspace(len(data.x), np.float32)
-        return _stepping(lambda: module.sgd_step(data.x, data.y, params, data.lr, work), params)
+def _on_one(module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
     x, w, b, g = data.x, data.w, data.b, data.g
     if case.part == "forward":
         work = module.Forward(len(x), np.float32)
@@ -244,7 +263,8 @@ TEXTBOOK = "textbook NumPy"
 def peers(threads: int = 1) -> tuple[Peer, ...]:
     """Everybody; that many threads are ours to use, where the others take those of their libraries."""
     return (
-        Peer(OURS, _certiconv(threads)),
+        Peer(CERTICONV[0], _certiconv(threads, "channels_first")),
+        Peer(CERTICONV[1], _certiconv(threads, "channels_last")),
         Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
         Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
         Peer(SCIPY, _scipy, "scipy"),

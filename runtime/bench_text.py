@@ -14,13 +14,13 @@ from typing import Any
 
 from codegen.version import VERSION
 from runtime.bench import Bench, Growth, Result
-from runtime.bench_peers import OURS, PYTORCH, SCIPY, TEXTBOOK
+from runtime.bench_peers import CERTICONV, PYTORCH, SCIPY, TEXTBOOK
 from runtime.timing import LIMIT, Spread
 
 Row = tuple[str, ...]
 HEADER: Row = (
-    "case", "certiconv ms", "PyTorch ms", "layout", "SciPy ms", "textbook ms", "ratio", "quartiles", "goal", "GFLOP/s",
-    "roof", "dropped",
+    "case", "certiconv ms", "ours in", "PyTorch ms", "theirs in", "SciPy ms", "textbook ms", "ratio", "quartiles",
+    "goal", "GFLOP/s", "roof", "dropped",
 )  # fmt: skip
 GROWTH_HEADER: Row = ("size", "certiconv ms", "reference ms", "ratio", "exponent")
 BUSY = 0.5  # the load average above which other programs ran
@@ -35,15 +35,16 @@ def rows(results: Sequence[Result], bench: Bench) -> list[Row]:
 def _row(result: Result, bench: Bench) -> Row:
     name, goal = result.case.name, result.case.goal
     shown_goal = _NONE if goal is None else f"{goal:g}"
-    ours = result.seconds(OURS)
+    ours = result.seconds(result.ours) if result.ours else None
     if ours is None or result.samples is None:
-        return (name, "not emitted", *[_NONE] * 6, shown_goal, *[_NONE] * 3)
+        return (name, "not emitted", *[_NONE] * 7, shown_goal, *[_NONE] * 3)
     best, cost, ratio = result.pytorch, result.case.work.cost(), result.ratio
     return (
         name,
         _milliseconds(ours),
+        _layout(result.ours),
         _milliseconds(result.seconds(best) if best else None),
-        best.removeprefix("PyTorch ") if best else _NONE,
+        _layout(best),
         _milliseconds(result.seconds(SCIPY)),
         _milliseconds(result.seconds(TEXTBOOK)),
         f"{ratio.median:.2f}" if ratio else _NONE,
@@ -53,6 +54,10 @@ def _row(result: Result, bench: Bench) -> Row:
         f"{bench.roof.share(cost, ours.median):.0%}",
         f"{result.samples.dropped}/{result.samples.rounds}",
     )
+
+
+def _layout(peer: str | None) -> str:
+    return _NONE if peer is None else peer.partition(" ")[2]
 
 
 def _milliseconds(found: Spread | None) -> str:
@@ -66,12 +71,12 @@ def notes(results: Sequence[Result], bench: Bench) -> list[str]:
     ratio = (
         f"PyTorch is not installed; ratio: certiconv's median over that of {' or '.join(sorted(references))}."
         if references
-        else "ratio: certiconv's median over that of PyTorch's better layout; quartiles: of the ratios in each round."
+        else "ratio: certiconv's median over PyTorch's, in the layouts named; quartiles: of the ratios in each round."
     )
     said = [
         f"ms: median ± half the distance of the quartiles, of whole calls in float32; {_packages()}; {bench.blas}.",
-        "certiconv takes and gives (batch, channels, ...) arrays, and its changes of layout are timed.",
-        "PyTorch's arrays lie in the layout named before a convolution and after it: no conversion is timed.",
+        "ours in, theirs in: the better layout of each, in which arrays lie before a convolution and after it.",
+        "certiconv has channels_last where its algorithm gives such a result; its changes of layout inside are timed.",
         ratio,
         f"dropped: rounds beside which a fixed matrix product took more than {LIMIT:g} times its median.",
         f"roof: {roof.gemm / 1e9:.3g} GFLOP/s (matrix product) and {roof.copy / 1e9:.3g} GB/s (copy), measured here.",
@@ -99,7 +104,7 @@ def growth_rows(growth: Growth) -> list[Row]:
         found.append(
             (
                 str(size),
-                _milliseconds(result.seconds(OURS)),
+                _milliseconds(result.seconds(CERTICONV[0])),
                 _milliseconds(result.seconds(reference) if reference else None),
                 f"{ratio.median:.2f}" if ratio else _NONE,
                 _NONE if exponent is None else f"{exponent:.2f}",
@@ -182,6 +187,7 @@ def _case(result: Result, bench: Bench) -> dict[str, Any]:
         "bytes": cost.bytes,
         "intensity": cost.intensity,
         "peers": peers,
+        "ours": result.ours,
         "reference": result.reference,
         "ratio": None if ratio is None else _spread(ratio),
         "rounds": result.samples.rounds,

@@ -167,12 +167,11 @@ def _table(title: str, header: Row, body: Sequence[Row]) -> None:
 
 def _draw(ready: Bench, results: Sequence[Result], plot: Path) -> None:
     from codegen.files import write_atomically
-    from runtime.bench_peers import OURS
     from runtime.roofline_picture import Point, draw
 
     points = []
     for result in results:
-        ours, case = result.seconds(OURS), result.case
+        ours, case = result.seconds(result.ours) if result.ours else None, result.case
         theirs = result.seconds(result.pytorch) if result.pytorch else None
         if ours is not None:
             peer = None if theirs is None else theirs.median

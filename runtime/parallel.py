@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from derive.layers import Layer, Sequential
-from runtime.arrays import Array
+from runtime.arrays import Array, laid_as
 from runtime.compile import numbers, numeric_output_shape
 from runtime.textbook import multiply_adds
 from runtime.threads import Hold
@@ -211,7 +211,7 @@ class Convolution(_Parallel):
         """See the module's."""
         m = self.module
         return self._joined(
-            m.Forward, input, m.SHAPES["grad_output"],
+            "forward", m.Forward, input, m.SHAPES["grad_output"],
             lambda low, high, work, out: m.forward(input[low:high], weight, bias, work, out),
         )  # fmt: skip
 
@@ -220,7 +220,7 @@ class Convolution(_Parallel):
         m = self.module
         shape = m.SHAPES["input"]
         return self._joined(
-            m.InputGradient, grad_output, shape,
+            "input_gradient", m.InputGradient, grad_output, shape,
             lambda low, high, work, out: m.input_gradient(
                 grad_output[low:high], weight, (high - low, *shape), work, out
             ),
@@ -247,10 +247,12 @@ class Convolution(_Parallel):
         )
 
     def _joined(
-        self, kind: type, leader: Array, shape: tuple[int, ...], run: Callable[[int, int, Any, Array], Array]
+        self, name: str, kind: type, leader: Array, shape: tuple[int, ...], run: Callable[[int, int, Any, Array], Array]
     ) -> Array:
         """A result with a batch: each part forms its own rows."""
-        result = np.empty((len(leader), *shape), self._work.dtype)
+        whole = (len(leader), *shape)
+        follows = name in self.module.FOLLOWING
+        result = laid_as(leader, whole, self._work.dtype) if follows else np.empty(whole, self._work.dtype)
 
         def task(low: int, high: int) -> None:
             with self._work.lent(kind, high - low) as work:

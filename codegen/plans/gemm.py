@@ -34,7 +34,7 @@ def gemm(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     >>> from derive.terms import tensor
     >>> plans = gemm(Conv2d(6, 16, 5).on(tensor("X", BATCH, 6, 14, 14)))
     >>> [stage.name for stage in plans["forward"].stages], plans["forward"].block
-    (['In', 'T', 'ut', 'Col', 'One', 'Z'], 17)
+    (['In', 'T', 'ut', 'Col', 'One', 'Z'], 16)
     """
     w = conv.single(applied)
     results = {

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.separate_runs [--runs 5] [--threads 1,2] [ARGUMENTS OF certiconv bench ...]
 
 One process has one layout of memory and one neighbourhood of other programs; a claim about speed rests on several.
-Each line is a case: the median of the ratios to PyTorch's better layout, every one of them, the goal, and the median
-share of the roof.
+Each line is a case: the median of the ratios of our better layout to PyTorch's, every one of them, the goal, the median
+share of the roof, and in which layouts these were.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,23 @@ def one_run(arguments: list[str]) -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """A line for each case that was timed in every run."""
-    lines = ["| case | median ratio | each run | goal | roof |", "|---|---|---|---|---|"]
+    lines = ["| case | median ratio | each run | goal | roof | layouts, ours / theirs |", "|---|---|---|---|---|---|"]
     for cases in zip(*(run["cases"] for run in runs), strict=True):
         if any(case.get("ratio") is None for case in cases):
             continue
         ratios = [case["ratio"]["median"] for case in cases]
-        shares = [case["peers"]["certiconv"]["share_of_roof"] for case in cases]
+        shares = [case["peers"][case["ours"]]["share_of_roof"] for case in cases]
         goal = "" if cases[0]["goal"] is None else f"{cases[0]['goal']:g}"
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
         name, middle, share = cases[0]["name"], statistics.median(ratios), statistics.median(shares)
-        lines.append(f"| {name} | {middle:.2f} | {each} | {goal} | {share:.0%} |")
+        layouts = " / ".join(_layouts(cases, who) for who in ("ours", "reference"))
+        lines.append(f"| {name} | {middle:.2f} | {each} | {goal} | {share:.0%} | {layouts} |")
     return "\n".join(lines)
+
+
+def _layouts(cases: Sequence[dict[str, Any]], who: str) -> str:
+    """The layouts that were the better one in some run."""
+    return " or ".join(sorted({case[who].rpartition(" ")[2] for case in cases}))
 
 
 def main() -> None:

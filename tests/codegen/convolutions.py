@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 KINDS: dict[int, type[Conv]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 SPACES = {"forward": "Forward", "input_gradient": "InputGradient", "weight_gradient": "WeightGradient"}
 RESULTS = (*SPACES, "bias_gradient")
-LAYOUTS = ("contiguous", "flipped", "sliced", "transposed", "fortran", "broadcast")
+LAYOUTS = ("contiguous", "channels last", "flipped", "sliced", "transposed", "fortran", "broadcast")
 LARGEST = 4  # of the integers that are drawn
 
 
@@ -124,6 +124,8 @@ def laid_out(a: Array, layout: str) -> Array:
         return wide[(slice(None, None, 2),) * a.ndim]
     if layout == "transposed":
         return np.ascontiguousarray(a.T).T
+    if layout == "channels last" and a.ndim > 1:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
     if layout == "fortran":
         return np.asfortranarray(a)
     if layout == "broadcast" and a.size:

@@ -3,12 +3,15 @@
 That its results are what the definition says is tested for every algorithm in ``test_algorithms``.
 """
 
+import math
 import re
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import codegen
 from derive.layers import Conv1d, Conv2d
@@ -36,6 +39,20 @@ def test_a_result_is_put_where_it_is_asked_for() -> None:
     into = np.full(gradient.shape, np.nan)
     assert m.input_gradient(data.grad, data.weight, data.x.shape, out=into) is into
     assert (into == gradient).all()
+
+
+@given(batch=st.integers(0, 200), block=st.integers(1, 80))
+def test_blocks_are_few_even_and_of_whole_lines(batch: int, block: int) -> None:
+    m = module_of(Case(Conv1d(1, 1, 1), (1, 1, 1), "gemm"))
+    work = m.Forward(batch, "float32", block)
+    lows, highs = [low for low, _, _ in work.blocks], [high for _, high, _ in work.blocks]
+    assert [*lows, batch] == [0, *highs]
+    sizes, line = [high - low for low, high in zip(lows, highs, strict=True)], math.gcd(block, 16)
+    assert len(sizes) == -(-batch // block)
+    assert all(0 < size <= block for size in sizes)
+    assert all(size % line == 0 for size in sizes[:-1])
+    assert not sizes or max(sizes) - min(sizes[:-1], default=max(sizes)) <= line
+    assert all(buffers.Z.shape[-1] == high - low for low, high, buffers in work.blocks)
 
 
 X, W, U, G = np.zeros((2, 3, 4, 5)), np.zeros((6, 3, 3, 3)), np.zeros(6), np.zeros((2, 6, 2, 3))

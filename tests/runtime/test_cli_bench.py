@@ -14,7 +14,7 @@ from runtime import bench_cases, cli_bench, roofline
 from runtime.bench import Bench, Result
 from runtime.bench_cases import Case, Convolution
 from runtime.bench_data import Disagreement
-from runtime.bench_peers import OURS, TEXTBOOK, Peer
+from runtime.bench_peers import CERTICONV, TEXTBOOK, Peer
 from runtime.cli import main
 from runtime.threads import VARIABLES
 
@@ -77,7 +77,7 @@ def test_json_is_all_of_stdout() -> None:
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     assert [case["name"] for case in told["cases"]] == ["tiny-forward"]
-    assert set(told["cases"][0]["peers"]) == {OURS, TEXTBOOK}
+    assert set(told["cases"][0]["peers"]) == {*CERTICONV, TEXTBOOK}
     assert [growth["axis"] for growth in told["growth"]] == ["batch", "channels", "image"]
     assert told["settings"]["rounds"] == 1
 
