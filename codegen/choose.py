@@ -59,6 +59,7 @@ def choose(
     tolerance: float | None = None,
     machine: Machine = REFERENCE,
     thorough: bool = False,
+    layout: str = "channels_first",
 ) -> tuple[Choice, ...]:
     """The algorithm for each result of a convolution, with the others that were considered.
 
@@ -71,6 +72,7 @@ def choose(
             four times what a plain sum of those products can be off by, if that is more.
         machine: what costs are predicted for.
         thorough: also bound the error of candidates that cost more than the one that is taken.
+        layout: how the images lie in memory, "channels_first" or "channels_last".
 
     Errors are bounded for a batch of 8 images, over which a weight gradient sums; for a larger batch they are larger,
     those of a plain sum too.
@@ -81,19 +83,26 @@ def choose(
     >>> [c.algorithm for c in choose(Conv2d(64, 64, 3, padding=1), (8, 64, 56, 56), "float32", tolerance=1e-4)][0]
     'winograd2'
     """
-    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine, thorough)
+    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine, thorough, layout)
 
 
 @lru_cache(maxsize=256)
 def _choose(
-    layer: Conv, sizes: tuple[int, ...], dtype: str, tolerance: float | None, machine: Machine, thorough: bool
+    layer: Conv,
+    sizes: tuple[int, ...],
+    dtype: str,
+    tolerance: float | None,
+    machine: Machine,
+    thorough: bool,
+    layout: str,
 ) -> tuple[Choice, ...]:
     applied = layer.on(tensor("X", BATCH, *map(index, sizes)), "Y")
     choices = []
     for result, plans in _plans(applied, ITEMSIZES[dtype]).items():
         plain = products(next(iter(plans.values())), IMAGES) * float(PRECISIONS[dtype].unit)
         limit = max(TOLERANCES[dtype], PLAIN * plain) if tolerance is None else tolerance
-        choices.append(_of(result, plans, dtype, limit, machine, thorough=thorough))
+        costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype], layout=layout) for name, plan in plans.items()}
+        choices.append(_of(result, plans, costs, dtype, limit, thorough=thorough))
     return tuple(choices)
 
 
@@ -111,10 +120,9 @@ def _plans(applied: Applied, itemsize: int) -> dict[str, dict[str, Plan]]:
 
 
 def _of(
-    result: str, plans: Mapping[str, Plan], dtype: str, limit: float, machine: Machine, *, thorough: bool
+    result: str, plans: Mapping[str, Plan], costs: Mapping[str, Cost], dtype: str, limit: float, *, thorough: bool
 ) -> Choice:
     """The cheapest plan within the limit.  Errors are bounded until one is found, or all of them."""
-    costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype]) for name, plan in plans.items()}
     order = sorted(plans, key=lambda name: (round(costs[name].total, 6), list(ALGORITHMS).index(name)))
     chosen, seen = "", []
     for name in order:

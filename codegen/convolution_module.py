@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
-from codegen.plan import SCATTERED, Plan, Stage, Template, number
+from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
 from codegen.templates.numpy.text import Context
@@ -20,7 +20,6 @@ from derive.indices import Interval, variables
 from derive.layers import Applied
 
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
-VIEWS: tuple[Template, ...] = ("strided", *SCATTERED, "pointwise")  # these write to an array with any strides
 AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
 ARGUMENTS = {
@@ -106,7 +105,7 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
-    leader = checked[0] if batched and _any_strides(plan) else ""
+    leader = checked[0] if batched and plan.follows else ""
     if batched:
         like = f", like={leader}" if leader else ""
         before.append(f"result = _result(out, {_result_shape(name)}, w.dtype, {', '.join(checked)}{like})")
@@ -121,11 +120,6 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         "".join(word.capitalize() for word in name.split("_")), batched, leader, plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
-
-
-def _any_strides(plan: Plan) -> bool:
-    """Whether the result is written through views alone: a product is formed in an array whose axes can be merged."""
-    return all(plan.by_name[name].template in VIEWS for name in plan.placed)
 
 
 def _sharing(plans: Mapping[str, Plan]) -> str:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import prod
 
-from codegen.plan import Plan, Stage, extent
+from codegen.plan import VIEWS, Plan, Stage, extent
 from codegen.templates.numpy.grouped import product_of
 from codegen.templates.numpy.matmul import Product, products_of
 from codegen.templates.numpy.shifted import turn_of
-from derive.terms import Monomial, Read
+from derive.indices import Interval
+from derive.terms import Monomial, Read, Tensor
 
 TYPICAL = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
 
@@ -47,8 +49,8 @@ ADDED, SCALED = 3.0, 8.0
 LAID = 0.6  # of that, where one call copies all windows
 WHOLE = 1.5  # passes of a whole array that is added to another
 PRODUCT = 1.3  # microseconds that each product of a batch takes besides
-# The cells that a short run costs more, copied and added, and the rows or columns that a thin product does.
-RUN, RUN_ADDED, SIDE, DEPTH = 30.0, 80.0, 8.0, 6.0
+# The cells that a short run costs more, copied, added and read across; the rows or columns that a thin product does.
+RUN, RUN_ADDED, TURN, SIDE, DEPTH = 30.0, 80.0, 2.5, 8.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Cost:
         return Cost(*(factor * getattr(self, f.name) for f in fields(self)))
 
 
-def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4) -> Cost:
-    """The predicted cost of a plan with one result, at ``TYPICAL`` images.
+def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: str = "channels_first") -> Cost:
+    """The predicted cost of a plan with one result, at ``TYPICAL`` images, for arrays that lie so in memory.
 
     >>> from codegen.plan import BATCH
     >>> from codegen.plans.im2col import im2col
@@ -86,7 +88,7 @@ def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4) -> Cost
     """
     images = min(plan.block, TYPICAL)
     blocks = -(-TYPICAL // images)
-    model = _Model(plan, machine, images, itemsize)
+    model = _Model(plan, machine, images, itemsize, layout == "channels_last")
     total = Cost()
     for stage in plan.stages:
         each = model.stage(stage)
@@ -102,6 +104,7 @@ class _Model:
     machine: Machine
     images: int
     itemsize: int
+    last: bool  # whether the arrays of a call lie channels last in memory
 
     def stage(self, stage: Stage) -> Cost:
         """One stage."""
@@ -119,7 +122,15 @@ class _Model:
             "contract": self._contracted,
         }
         make = by_template.get(stage.template)
-        return Cost() if make is None else make(stage)
+        return self._packed(stage) if make is None else make(stage) + self._packed(stage)
+
+    def _packed(self, stage: Stage) -> Cost:
+        """A copy of each argument that lies channels last where its axes have to be merged in their order."""
+        if not self.last or stage.template in VIEWS:
+            return Cost()
+        arguments = {t for t in stage.body.tensors if t.name in self._batched and t.rank > 2}
+        cells = sum(prod(map(self._size, t.box)) for t in arguments)
+        return Cost(move=1e-6 * cells * self._ns(0) * ACROSS)
 
     def result(self) -> Cost:
         """The batch of a result brought to the front where it is formed as the last axis."""
@@ -127,11 +138,14 @@ class _Model:
         if name in self.plan.placed or self.plan.phases[name] != "block":
             return Cost()
         cells = self._cells(self.plan.by_name[name])
-        return Cost(move=1e-6 * cells * self._ns(cells) * ACROSS, call=1e-3 * self.machine.call)
+        pace = 1.0 if self.images == 1 else ACROSS
+        return Cost(move=1e-6 * cells * self._ns(cells) * pace, call=1e-3 * self.machine.call)
 
     def _length(self, stage: Stage, level: int, m: Monomial | None = None) -> int:
         rank = stage.tensor.rank
-        bounds = stage.tensor.box[level] if level < rank or m is None else m.binders[level - rank]
+        return self._size(stage.tensor.box[level] if level < rank or m is None else m.binders[level - rank])
+
+    def _size(self, bounds: Interval) -> int:
         size = extent(bounds)
         return self.images if size is None else size
 
@@ -194,7 +208,7 @@ class _Model:
         adds = any(v >= rank for v in loops)
         passes = SCALED if len(reads) > 1 else ADDED if adds else 1.0
         pace = self._pace(stage, m, moved, RUN_ADDED if adds else RUN)
-        ns = self._ns(0 if pace >= ACROSS else cells) * pace  # a slow walk hides the memory behind it
+        ns = self._ns(0 if pace * passes >= ACROSS else cells) * pace  # a slow walk hides the memory behind it
         return Cost(move=1e-6 * cells * ns * passes, call=1e-3 * self.machine.call * calls)
 
     def _laid_out(self, stage: Stage) -> Cost:
@@ -206,24 +220,44 @@ class _Model:
 
     def _pace(self, stage: Stage, m: Monomial, read: Read, short: float) -> float:
         """How many times longer a cell takes than in one long copy: by how far both sides go on cell by cell."""
-        last = stage.tensor.rank - 1
+        *_, beyond, last = (-1, *self._order(stage.tensor))
+        *_, around, innermost = (0, *self._order(read.tensor))
         inner, written = _driver(m, last)
-        step = read.at[-1].slope(inner)
+        step = read.at[innermost].slope(inner)
         if not step:
-            return ACROSS
+            return ACROSS * (1 + TURN / max(1, self._length(stage, inner, m)))
         if written > 1 or step > 1:
             return SKIPPING * (1 + short / max(1, self._length(stage, inner, m)))
         run = self._length(stage, inner, m)
-        if last and read.tensor.rank > 1 and extent(read.tensor.box[-1]) in (None, run):
-            next_, _ = _driver(m, last - 1)
-            if read.at[-2].slope(next_) == 1:
+        if beyond >= 0 and self._size(read.tensor.box[innermost]) == run:
+            next_, _ = _driver(m, beyond)
+            if read.at[around].slope(next_) == 1:
                 run *= self._length(stage, next_, m)  # rows that follow each other are one run
         return 1 + short / max(1, run)
 
+    def _order(self, t: Tensor) -> tuple[int, ...]:
+        """The axes of an array that have several cells, outermost in memory first; at least one."""
+        call = t.name in self._batched or (t.name in self.plan.placed and self.plan.follows)
+        order = (0, *range(2, t.rank), 1) if self.last and call and t.rank > 2 else tuple(range(t.rank))
+        return tuple(axis for axis in order if self._size(t.box[axis]) != 1) or order[:1]
+
+    @cached_property
+    def _batched(self) -> frozenset[str]:
+        """The arguments of a call that have a batch."""
+        return frozenset(t.name for t in self.plan.inputs if any(extent(bounds) is None for bounds in t.box))
+
     def _pointwise(self, stage: Stage) -> Cost:
+        """Passes over the result, slow ones if an array of its rank is read across its rows."""
+        last = self._order(stage.tensor)[-1]
+        reads = [f for m in stage.body.monomials for f in m.factors if isinstance(f, Read)]
+        across = any(
+            read.tensor.rank == stage.tensor.rank and not read.at[self._order(read.tensor)[-1]].slope(last)
+            for read in reads
+        )
         passes = max(1, sum(len(m.factors) for m in stage.body.monomials) - 1)
         cells = self._cells(stage)
-        return Cost(element=1e-6 * passes * cells * self._ns(cells), call=1e-3 * passes * self.machine.call)
+        ns = self._ns(0) * ACROSS if across else self._ns(cells)
+        return Cost(element=1e-6 * passes * cells * ns, call=1e-3 * passes * self.machine.call)
 
     def _reduced(self, stage: Stage) -> Cost:
         cells = self._terms(stage)

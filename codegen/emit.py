@@ -25,6 +25,7 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
+LAYOUTS = ("channels_first", "channels_last")
 CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -99,6 +100,7 @@ def emit(
     dtype: str = "float32",
     algorithm: str | Mapping[str, str] = "auto",
     tolerance: float | None = None,
+    layout: str = "channels_first",
     tiles: Mapping[str, str] | None = None,
 ) -> Emitted:
     """The text of a standalone module that computes a layer and its gradients.
@@ -117,7 +119,9 @@ def emit(
         tolerance: the largest error that "auto" accepts, relative to the largest value a result can have, for a batch
             of 8 images; None: as ``codegen.choose.choose`` says, about 1e-3 in float32.  Where no algorithm is sure to
             be within it, the one with the smallest bound is taken.
-
+        layout: how images will lie in memory, "channels_first" or "channels_last": what "auto" is fastest for.  Any
+            text takes arrays with any strides; those that a ``channels_last`` choice is made of mostly give results
+            that lie so too, and say which in ``FOLLOWING``.
         tiles: for CuPy, for some results of a convolution that are matrix products, how much of it a block computes, as
             ``{"forward": "128x64"}``, rows by columns; for the others, and with None for all, a model decides
             (``codegen.templates.cuda.tiling``).  ``runtime.tune_tiles`` finds the fastest on a GPU.
@@ -136,13 +140,13 @@ def emit(
     >>> [kernel.name for kernel in emit(Conv2d(6, 16, 5), input_shape=(8, 6, 14, 14), backend="cupy").kernels]
     ['compute_Z', 'compute_dX', 'compute_dW', 'add_dW', 'compute_du', 'add_du']
     """
-    shape = request(layer, backend, input_shape, dtype, algorithm, tolerance)
+    shape = request(layer, backend, input_shape, dtype, algorithm, tolerance, layout)
     if backend == "cupy" and isinstance(layer, Conv):
         return _cupy(layer, shape, dtype, algorithm, dict(tiles or {}))
     if tiles:
         raise EmitError(f"tiles={tiles!r}: there is a choice for a convolution for CuPy only; nearest legal: None")
     if isinstance(layer, Conv):
-        return _convolution(layer, shape, dtype, algorithm, tolerance)
+        return _convolution(layer, shape, dtype, algorithm, tolerance, layout)
     if isinstance(layer, Sequential):
         if not isinstance(algorithm, str) or algorithm not in ("auto", "network"):
             raise EmitError(f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'")
@@ -157,6 +161,7 @@ def request(
     dtype: str,
     algorithm: str | Mapping[str, str] = "auto",
     tolerance: float | None = None,
+    layout: str = "channels_first",
 ) -> tuple[int, ...]:
     """The shape as plain integers, once everything that ``emit`` is asked for has been looked at.
 
@@ -165,6 +170,7 @@ def request(
     _one_of("backend", backend, ("numpy", "cupy"))
     _one_of("dtype", dtype, tuple(ITEMSIZES) if backend == "numpy" or not isinstance(layer, Conv) else CUDA_DTYPES)
     _check_tolerance(tolerance, algorithm, layer)
+    _one_of("layout", layout, LAYOUTS if backend == "numpy" and isinstance(layer, Conv) else LAYOUTS[:1])
     if tolerance is not None and backend == "cupy":
         raise EmitError(f"tolerance={tolerance!r}: for backend='cupy' nothing is chosen by it; leave it out")
     return _numbers(layer, input_shape)
@@ -201,14 +207,19 @@ def _numbers(layer: Layer, input_shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _convolution(
-    layer: Conv, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], tolerance: float | None
+    layer: Conv,
+    shape: tuple[int, ...],
+    dtype: str,
+    asked: str | Mapping[str, str],
+    tolerance: float | None,
+    layout: str,
 ) -> Emitted:
     from codegen.convolution_module import convolution_source
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
     from codegen.plans.claims import proof_digests
 
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
-    algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance)
+    algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance, layout)
     plans: dict[str, Plan] = {}
     theorems: dict[str, str] = {}
     for name in dict.fromkeys(algorithms.values()):
@@ -270,6 +281,7 @@ def _algorithms(
     dtype: str,
     asked: str | Mapping[str, str],
     tolerance: float | None,
+    layout: str,
 ) -> dict[str, str]:
     """The algorithm for each result: the one asked for, or the one that is chosen."""
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
@@ -290,7 +302,7 @@ def _algorithms(
     if "auto" in wanted.values():
         from codegen.choose import choose
 
-        chosen = {c.result: c.algorithm for c in choose(layer, shape, dtype, tolerance=tolerance)}
+        chosen = {c.result: c.algorithm for c in choose(layer, shape, dtype, tolerance=tolerance, layout=layout)}
         wanted = {result: chosen[result] if name == "auto" else name for result, name in wanted.items()}
     return wanted
 

@@ -32,6 +32,7 @@ Template = Literal[
     "spread",
 ]  # fmt: skip
 SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
+VIEWS: tuple[Template, ...] = ("strided", *SCATTERED, "pointwise")  # these write to an array with any strides
 MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]
 
@@ -162,6 +163,11 @@ class Plan:
         outputs = [self.by_name[name] for name in self.outputs.values()]
         owners = {self.owner(s.name) for s in outputs if self.phases[s.name] == "block" and is_batch(s.tensor.box[0])}
         return frozenset(s.name for s in self.stages if self.owner(s.name) in owners)
+
+    @cached_property
+    def follows(self) -> bool:
+        """Whether the result of a call may have any strides: a product is formed only where axes can be merged."""
+        return all(self.by_name[name].template in VIEWS for name in self.placed)
 
     @cached_property
     def arrays(self) -> dict[str, str]:

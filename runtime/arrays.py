@@ -115,6 +115,11 @@ def channels_last(array: Array) -> bool:
     return bool(np.moveaxis(array, 1, -1).flags.c_contiguous)
 
 
+def with_channels_last(array: Array) -> Array:
+    """A copy that lies channels last in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+
+
 def laid_as(leader: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """A new array, channels last in memory where the leader is, else C-contiguous."""
     if not channels_last(leader):

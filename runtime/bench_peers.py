@@ -28,7 +28,7 @@ import numpy as np
 
 from derive.layers import Sequential
 from runtime import parallel, textbook
-from runtime.arrays import Array
+from runtime.arrays import Array, with_channels_last
 from runtime.bench_cases import Case, Convolution
 from runtime.bench_data import ConvolutionData, Data, StepData
 from runtime.compile import emit, load_text
@@ -90,13 +90,14 @@ def _stepping(call: Callable[[], object], params: dict[str, Array]) -> Contestan
 # --- certiconv ----------------------------------------------------------------------------------------------
 
 
-def emitted(case: Case) -> ModuleType:
-    """The module that `codegen` prints for a case.
+def emitted(case: Case, layout: str = "channels_first") -> ModuleType:
+    """The module that `codegen` prints for a case and arrays that lie so in memory.
 
     Raises:
         LayerError, EmitError: there is none.
     """
-    text = emit(case.work.layer(), backend="numpy", input_shape=case.work.input_shape, dtype="float32")
+    layer, shape = case.work.layer(), case.work.input_shape
+    text = emit(layer, backend="numpy", input_shape=shape, dtype="float32", layout=layout)
     return load_text(text.source)
 
 
@@ -105,19 +106,16 @@ def _certiconv(threads: int, layout: str) -> Callable[[Case, Data], Contestant |
 
 
 def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | None:
-    module = emitted(case)
     if isinstance(data, StepData):
-        return _our_step(module, threads, case, data) if layout == "channels_first" else None
+        return _our_step(emitted(case), threads, case, data) if layout == "channels_first" else None
+    if layout == "channels_last" and data.x.ndim != 4:
+        return None  # that layout is of images
+    module = emitted(case, layout)
     if layout == "channels_last":
-        if data.x.ndim != 4 or not (case.part == "weight" or RESULTS[case.part] in module.FOLLOWING):
-            return None  # that layout is of images, and the result would not have it
-        data = replace(data, x=channels_innermost(data.x), g=channels_innermost(data.g))
+        if not (case.part == "weight" or RESULTS[case.part] in module.FOLLOWING):
+            return None  # the result would not have that layout
+        data = replace(data, x=with_channels_last(data.x), g=with_channels_last(data.g))
     return (_on_one if threads == 1 else functools.partial(_on_several, threads))(module, case, data)
-
-
-def channels_innermost(array: Array) -> Array:
-    """The same array, channels last in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
 def _our_step(module: ModuleType, threads: int, case: Case, data: StepData) -> Contestant:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime import cli_bench, cli_doctor, cli_simt
-from runtime.cli_choose import choice
+from runtime.cli_choose import Asked, choice
 from runtime.cli_layers import (
     CLASSES,
     CONVOLUTIONS,
@@ -171,6 +171,9 @@ def emit(  # noqa: PLR0913 - an argument an option
     ] = False,
     algorithm: Annotated[str, typer.Option(help="An algorithm for a convolution; auto takes the cheapest.")] = "auto",
     tolerance: Annotated[float | None, typer.Option(help="The largest relative error that auto accepts.")] = None,
+    layout: Annotated[
+        str, typer.Option(help="How images will lie in memory: channels_first or channels_last; auto chooses for it.")
+    ] = "channels_first",
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the candidates and why one is taken, on standard error.")
     ] = False,
@@ -204,9 +207,16 @@ def emit(  # noqa: PLR0913 - an argument an option
     at = job.INPUT_SHAPE if input is None else sizes("--input", input)
     made = make_layer(layer, given)
     numeric_output_shape(made, at)
-    wanted, tiles = choice(made, at, dtype, backend, algorithm, tolerance, explain=explain, tune=tune)
+    wanted, tiles = choice(Asked(made, at, dtype, backend, algorithm, tolerance, layout), explain=explain, tune=tune)
     emitted = emit_text(
-        made, backend=backend, input_shape=at, dtype=dtype, algorithm=wanted, tolerance=tolerance, tiles=tiles
+        made,
+        backend=backend,
+        input_shape=at,
+        dtype=dtype,
+        algorithm=wanted,
+        tolerance=tolerance,
+        layout=layout,
+        tiles=tiles,
     )
     if check:
         _told_effort(made, at)

@@ -44,7 +44,7 @@ class Gradients(NamedTuple):
     bias: Array | None
 
 
-def compile(  # noqa: A001 - the public name, as in torch.compile
+def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and its options
     layer: Layer,
     *,
     backend: str = "auto",
@@ -52,6 +52,7 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     dtype: npt.DTypeLike = "float32",
     algorithm: Algorithms = "auto",
     tolerance: float | None = None,
+    layout: str = "channels_first",
     threads: int = 1,
     cache_dir: PathLike | None = None,
 ) -> Operation:
@@ -66,6 +67,8 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
             fastest with an error within the tolerance.  "tuned" is what ``certiconv emit --tune`` measured to be
             fastest here for this layer, input_shape with its batch, dtype and tolerance; where that was never measured
             it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix products are what is measured.
+        layout: how the images will lie in memory, "channels_first" or "channels_last", for which "auto" and "tuned"
+            choose, see `codegen.emit`; on a GPU only the first.
         threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it
             (`runtime.parallel`), and results may then differ from those of one thread by rounding.
         cache_dir: the folder of emitted text and of what was measured; None: the user's cache folder.
@@ -95,12 +98,12 @@ def compile(  # noqa: A001 - the public name, as in torch.compile
     kind = dtype_name(dtype, on)
     asked, tiles = algorithm, None
     if on == "numpy":
-        asked = _with_measured(layer, shape, kind, algorithm, tolerance, cache_dir)
+        asked = _with_measured(layer, shape, kind, algorithm, tolerance, layout, cache_dir)
     elif algorithm == "tuned":
         asked, tiles = "auto", _measured_tiles(layer, shape, kind, cache_dir)
     module = load_module(
-        layer, backend=on, input_shape=shape, dtype=kind, algorithm=asked, tolerance=tolerance, tiles=tiles,
-        cache_dir=cache_dir,
+        layer, backend=on, input_shape=shape, dtype=kind, algorithm=asked, tolerance=tolerance, layout=layout,
+        tiles=tiles, cache_dir=cache_dir,
     )  # fmt: skip
     parallel = _parallel(layer, shape, module, kind, threads) if many else None
     return Operation(layer, shape, output_shape, kind, module, parallel, on)
@@ -112,6 +115,7 @@ def _with_measured(
     dtype: str,
     asked: Algorithms,
     tolerance: float | None,
+    layout: str,
     cache_dir: PathLike | None,
 ) -> Algorithms:
     """What is asked for, with what was measured to be fastest in place of "tuned", or "auto" where nothing was."""
@@ -119,7 +123,7 @@ def _with_measured(
         return asked
     from runtime.tune import remembered  # here, since it imports this file
 
-    known = remembered(layer, shape, dtype, tolerance=tolerance, cache_dir=cache_dir)
+    known = remembered(layer, shape, dtype, tolerance=tolerance, layout=layout, cache_dir=cache_dir)
     best = {} if known is None else known.algorithms
     if isinstance(asked, str):
         return dict(best) or "auto"
@@ -300,6 +304,7 @@ def emit(
     dtype: npt.DTypeLike,
     algorithm: Algorithms = "auto",
     tolerance: float | None = None,
+    layout: str = "channels_first",
     tiles: Mapping[str, str] | None = None,
 ) -> codegen.Emitted:
     """`codegen.emit` with the backend chosen and the dtype checked; text for a GPU is printed without one.
@@ -310,7 +315,7 @@ def emit(
     name = printed_for(backend)
     return codegen.emit(
         layer, backend=name, input_shape=tuple(input_shape), dtype=dtype_name(dtype, name),
-        algorithm=algorithm, tolerance=tolerance, tiles=tiles,
+        algorithm=algorithm, tolerance=tolerance, layout=layout, tiles=tiles,
     )  # fmt: skip
 
 
@@ -358,7 +363,7 @@ def load_text(source: str) -> ModuleType:
     return load(source, f"certiconv_{sha256(source)[:12]}")
 
 
-def load_module(
+def load_module(  # noqa: PLR0913 - the options of `compile`
     layer: Layer,
     *,
     backend: str = "auto",
@@ -366,6 +371,7 @@ def load_module(
     dtype: npt.DTypeLike = "float32",
     algorithm: Algorithms = "auto",
     tolerance: float | None = None,
+    layout: str = "channels_first",
     tiles: Mapping[str, str] | None = None,
     cache_dir: PathLike | None = None,
 ) -> ModuleType:
@@ -378,12 +384,12 @@ def load_module(
     kind = dtype_name(dtype, name)
     asked = sorted(algorithm.items()) if isinstance(algorithm, Mapping) else algorithm
     cut = sorted((tiles or {}).items())
-    entry = entry_of((layer, name, tuple(input_shape), kind, asked, tolerance, cut), cache_dir)
+    entry = entry_of((layer, name, tuple(input_shape), kind, asked, tolerance, layout, cut), cache_dir)
     source = kept(entry)
     if source is None:
         source = emit(
             layer, backend=name, input_shape=input_shape, dtype=kind, algorithm=algorithm, tolerance=tolerance,
-            tiles=tiles,
+            layout=layout, tiles=tiles,
         ).source  # fmt: skip
         keep(entry, source)
     return load_text(source)

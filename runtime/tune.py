@@ -25,6 +25,7 @@ from codegen.choose import Choice, choose
 from codegen.files import write_atomically
 from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv
+from runtime.arrays import with_channels_last
 from runtime.cache import PathLike, generator, sha256, user_cache_dir
 from runtime.compile import load_text
 from runtime.roofline import probe
@@ -73,6 +74,7 @@ def tune(
     dtype: str = "float32",
     *,
     tolerance: float | None = None,
+    layout: str = "channels_first",
     cache_dir: PathLike | None = None,
 ) -> Tuned:
     """The fastest algorithm for each result on this machine, from the disk if it was measured before.
@@ -81,7 +83,7 @@ def tune(
         layer: a convolution with numbers for sizes.
         input_shape: (batch, channels, spatial axes...); here the batch counts, of at least one image.
         dtype: "float32" or "float64".
-        tolerance: as ``codegen.choose.choose``.
+        tolerance, layout: as ``codegen.choose.choose``.
         cache_dir: where answers are kept; None: the user's cache folder.
 
     Raises:
@@ -89,12 +91,12 @@ def tune(
     """
     if input_shape[0] < 1:
         raise TuneError(f"input_shape={input_shape}: nothing can be measured on an empty batch; the nearest batch is 1")
-    known = remembered(layer, input_shape, dtype, tolerance=tolerance, cache_dir=cache_dir)
+    known = remembered(layer, input_shape, dtype, tolerance=tolerance, layout=layout, cache_dir=cache_dir)
     if known is not None:
         return known
-    entry = _entry(layer, input_shape, dtype, tolerance, cache_dir)
-    choices = choose(layer, input_shape, dtype, tolerance=tolerance, thorough=True)
-    medians = _measured(layer, input_shape, dtype, choices)
+    entry = _entry(layer, input_shape, dtype, tolerance, layout, cache_dir)
+    choices = choose(layer, input_shape, dtype, tolerance=tolerance, thorough=True, layout=layout)
+    medians = _measured(layer, input_shape, dtype, layout, choices)
     algorithms = {c.result: c.algorithm for c in choices} | {r: min(m, key=m.__getitem__) for r, m in medians.items()}
     write_entry(entry, "algorithms", algorithms, medians)
     return Tuned(algorithms, medians, remembered=False)
@@ -106,18 +108,24 @@ def remembered(
     dtype: str = "float32",
     *,
     tolerance: float | None = None,
+    layout: str = "channels_first",
     cache_dir: PathLike | None = None,
 ) -> Tuned | None:
     """What ``tune`` found for this very request on this machine, or None where it was never asked."""
-    found = read_entry(_entry(layer, input_shape, dtype, tolerance, cache_dir), "algorithms", ALGORITHMS)
+    found = read_entry(_entry(layer, input_shape, dtype, tolerance, layout, cache_dir), "algorithms", ALGORITHMS)
     return None if found is None else Tuned(*found, remembered=True)
 
 
 def _entry(
-    layer: Conv, shape: tuple[int, ...], dtype: str, tolerance: float | None, cache_dir: PathLike | None
+    layer: Conv,
+    shape: tuple[int, ...],
+    dtype: str,
+    tolerance: float | None,
+    layout: str,
+    cache_dir: PathLike | None,
 ) -> Path:
     """The file of a request: under everything that the answer depends on."""
-    request = (generator(), repr(layer), shape, dtype, tolerance, np.__version__, _processor())
+    request = (generator(), repr(layer), shape, dtype, tolerance, layout, np.__version__, _processor())
     folder = user_cache_dir() if cache_dir is None else Path(cache_dir)
     return folder / f"tuned-{sha256(repr(request))}.json"
 
@@ -159,7 +167,7 @@ def write_entry(entry: Path, kind: str, chosen: Mapping[str, str], medians: Mapp
 
 
 def _measured(
-    layer: Conv, shape: tuple[int, ...], dtype: str, choices: tuple[Choice, ...]
+    layer: Conv, shape: tuple[int, ...], dtype: str, layout: str, choices: tuple[Choice, ...]
 ) -> dict[str, dict[str, float]]:
     """The median milliseconds of every candidate worth measuring, by result."""
     found = {}
@@ -168,7 +176,7 @@ def _measured(
         if len(names) < 2:
             continue
         modules = {name: _module(layer, shape, dtype, choice.result, name) for name in names}
-        calls = {name: _call(module, choice.result, layer, shape, dtype) for name, module in modules.items()}
+        calls = {name: _call(module, choice.result, layer, shape, dtype, layout) for name, module in modules.items()}
         with blas_threads(1):
             samples = interleave(calls, rounds=ROUNDS, probe=probe())
         found[choice.result] = {name: 1e3 * samples.of(name).median for name in names}
@@ -185,7 +193,9 @@ def _module(layer: Conv, shape: tuple[int, ...], dtype: str, result: str, algori
     return load_text(codegen.emit(layer, input_shape=shape, dtype=dtype, algorithm={result: algorithm}).source)
 
 
-def _call(module: ModuleType, result: str, layer: Conv, shape: tuple[int, ...], dtype: str) -> Callable[[], object]:
+def _call(
+    module: ModuleType, result: str, layer: Conv, shape: tuple[int, ...], dtype: str, layout: str
+) -> Callable[[], object]:
     """A call of a function of a module on arrays made for it, with a workspace of its own."""
     rng = np.random.default_rng(0)
 
@@ -194,6 +204,8 @@ def _call(module: ModuleType, result: str, layer: Conv, shape: tuple[int, ...], 
 
     sizes: Mapping[str, tuple[int, ...]] = module.SHAPES
     x, g = drawn(*shape), drawn(shape[0], *sizes["grad_output"])
+    if layout == "channels_last":
+        x, g = with_channels_last(x), with_channels_last(g)
     w, b = drawn(*sizes["weight"]), drawn(*sizes["bias"]) if layer.bias else None
     work = getattr(module, "".join(word.capitalize() for word in result.split("_")))(shape[0], dtype)
     match result:

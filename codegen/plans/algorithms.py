@@ -4,6 +4,7 @@
     gemm        windows laid out (im2col), batch innermost, one product for a block of images
     im2col      one product an image and group, formed in the result; phases: the same, the input split by the stride
     shift       one product for each row of the kernel, on shifted views: windows are copied on the other axes only
+    nhwc        windows laid out with the channels innermost, one product for a block of images
     toeplitz2   tiles of two outputs an axis, batch innermost
     winograd2, winograd4   Toom-Cook on tiles of two and four outputs an axis, on one and two axes
     nested      long kernels on one axis in pieces of three cells, each by Toom-Cook
@@ -27,6 +28,7 @@ from codegen.plans.direct import direct
 from codegen.plans.gemm import gemm, is_pointwise
 from codegen.plans.im2col import im2col
 from codegen.plans.nested import nested
+from codegen.plans.nhwc import nhwc
 from codegen.plans.phases import phases
 from codegen.plans.shift import shift
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
@@ -102,6 +104,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "im2col": Algorithm(im2col, groups=lambda _: True),
     "phases": Algorithm(phases, limits=_undilated),
     "shift": Algorithm(shift, limits=_unstrided),
+    "nhwc": Algorithm(nhwc),
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
     "winograd2": Algorithm(winograd.planner(2), 2, _one_side),
     "winograd4": Algorithm(winograd.planner(4), 4, _one_side),
@@ -184,7 +187,7 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
             yield from (Kind("definition", axes, bias, groups=True, depthwise=own) for own in (False, True))
             yield Kind("im2col", axes, bias, groups=True)
             continue
-        for name in ("direct", "gemm", "im2col", "toeplitz2"):
+        for name in ("direct", "gemm", "im2col", "nhwc", "toeplitz2"):
             yield Kind(name, axes, bias)
         yield Kind("gemm", axes, bias, POINTWISE)
         yield Kind("definition", axes, bias)

@@ -192,25 +192,25 @@ def test_backward_gives_all_gradients(algorithm: str, bias: bool) -> None:
 # --- exact execution, and theorems --------------------------------------------------------------------------------
 
 CHECKED = [
-    (Conv1d(2, 3, 3, padding=1), (4, 2, 7), ("im2col", "toeplitz2", "winograd2", "winograd4", "nested")),
+    (Conv1d(2, 3, 3, padding=1), (4, 2, 7), ("im2col", "nhwc", "toeplitz2", "winograd2", "winograd4", "nested")),
     (Conv1d(2, 3, 5, padding=3), (2, 2, 6), ("nested", "shift")),
     (Conv1d(1, 1, 1, padding=2), (2, 1, 5), ("shift",)),
     (Conv1d(2, 2, 4, padding=3, dilation=2, bias=False), (1, 2, 5), ("shift",)),
     (Conv2d(2, 3, (3, 2), padding=(5, 0), dilation=(1, 2)), (3, 2, 4, 5), ("shift",)),
     (Conv3d(1, 2, (2, 1, 2), padding=(0, 1, 1)), (1, 1, 3, 3, 2), ("shift",)),
-    (Conv1d(2, 2, 4, stride=3, padding=3, dilation=2, bias=False), (1, 2, 5), ("im2col", "toeplitz2")),
+    (Conv1d(2, 2, 4, stride=3, padding=3, dilation=2, bias=False), (1, 2, 5), ("im2col", "nhwc", "toeplitz2")),
     (Conv1d(2, 2, 4, stride=3, padding=3), (1, 2, 8), ("phases",)),
     (Conv2d(2, 3, 3, padding=(0, 2)), (2, 2, 5, 4), ("winograd2", "winograd4")),
     (Conv2d(1, 2, 2, padding=1), (2, 1, 3, 4), ("winograd2", "winograd4")),
-    (Conv2d(2, 3, (3, 2), (2, 1), (3, 0), (1, 2)), (2, 2, 4, 5), ("im2col", "toeplitz2")),
+    (Conv2d(2, 3, (3, 2), (2, 1), (3, 0), (1, 2)), (2, 2, 4, 5), ("im2col", "nhwc", "toeplitz2")),
     (Conv2d(2, 3, (3, 2), (2, 3), (3, 0)), (2, 2, 4, 5), ("phases",)),
     (Conv2d(3, 2, 1), (2, 3, 4, 3), ("im2col", "phases", "direct")),
     (Conv1d(1, 3, 1), (2, 1, 1), ("im2col",)),
-    (Conv1d(1, 1, 1, padding=1), (2, 1, 5), ("direct", "gemm", "im2col")),
+    (Conv1d(1, 1, 1, padding=1), (2, 1, 5), ("direct", "gemm", "im2col", "nhwc")),
     (Conv2d(3, 2, 1, stride=2), (2, 3, 4, 5), ("im2col", "phases")),
     (Conv2d(2, 2, 1, padding=1), (2, 2, 3, 3), ("im2col", "gemm")),
     (Conv2d(2, 2, (2, 3), stride=(2, 3), padding=(4, 1), groups=2), (2, 2, 3, 7), ("depthwise",)),
-    (Conv3d(1, 2, (2, 1, 2), stride=(1, 2, 1), padding=(0, 0, 1)), (1, 1, 3, 3, 2), ("im2col", "toeplitz2")),
+    (Conv3d(1, 2, (2, 1, 2), stride=(1, 2, 1), padding=(0, 0, 1)), (1, 1, 3, 3, 2), ("im2col", "nhwc", "toeplitz2")),
 ]  # fmt: skip
 CHECKS = [(layer, shape, algorithm) for layer, shape, algorithms in CHECKED for algorithm in algorithms]
 

@@ -75,8 +75,28 @@ def test_the_batch_does_not_matter_and_the_machine_does() -> None:
     layer, shape = LAYERS[0]
     assert choose(layer, shape, "float32") == choose(layer, (999, *shape[1:]), "float32")
     slow = Machine(gemm=REFERENCE.gemm / 100)
-    forward, other = (choose(layer, shape, "float32", machine=m)[0] for m in (REFERENCE, slow))
-    assert other.candidates[0].cost.product > 50 * forward.candidates[0].cost.product
+    fast, other = (choose(layer, shape, "float32", machine=m)[0] for m in (REFERENCE, slow))
+    products = [{c.algorithm: c.cost.product for c in choice.candidates} for choice in (fast, other)]
+    assert all(products[1][name] > 50 * products[0][name] for name in ("gemm", "im2col"))
+    assert {fast.algorithm, other.algorithm} == {fast.algorithm, "direct"}  # which has no product
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "taken"),
+    [
+        (Conv2d(64, 128, 3, 2, 1), (8, 64, 56, 56), ("nhwc", "nhwc")),
+        (Conv2d(64, 64, 3, padding=1), (8, 64, 56, 56), ("winograd4", "winograd4")),
+        (Conv2d(256, 64, 1), (8, 256, 28, 28), ("im2col", "nhwc")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_costs_depend_on_how_the_images_lie(layer: Conv2d, shape: tuple[int, ...], taken: tuple[str, str]) -> None:
+    """Plans with the channels innermost cost less where images lie so, and those that need rows of the image more."""
+    choices = [choose(layer, shape, "float32", layout=name)[0] for name in ("channels_first", "channels_last")]
+    assert tuple(choice.algorithm for choice in choices) == taken
+    first, last = ({c.algorithm: c.cost.total for c in choice.candidates} for choice in choices)
+    assert last["nhwc"] < first["nhwc"]
+    assert layer.kernel_size != (1, 1) or last["im2col"] > first["im2col"]
 
 
 def test_a_cost_is_made_of_its_parts_and_grows_with_the_image() -> None:

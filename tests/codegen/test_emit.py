@@ -167,6 +167,12 @@ REFUSED = [
         {"backend": "cupy", "layer": derive.Conv2d(6, 16, 3, padding=1 << 30, dilation=1 << 30)},
         "places along an axis have to be below 1073741824 in CUDA text",
     ),
+    ({"layout": "NHWC"}, "layout='NHWC': it has to be one of 'channels_first', 'channels_last'"),
+    ({"layout": "channels_last", "backend": "cupy"}, "layout='channels_last': it has to be one of 'channels_first'"),
+    (
+        {"layout": "channels_last", "layer": derive.Sequential(derive.Flatten(), derive.Linear(1176, 10))},
+        "layout='channels_last': it has to be one of 'channels_first'",
+    ),
     ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', "),
     (
         {"algorithm": "depthwise"},

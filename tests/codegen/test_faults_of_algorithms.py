@@ -18,7 +18,7 @@ from codegen.emit import emit
 from codegen.execution import Refuted
 from codegen.module import context, printed
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, im2col, nested, shift, toeplitz, winograd
+from codegen.plans import claims, im2col, nested, nhwc, shift, toeplitz, winograd
 from codegen.plans.algorithms import UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
 from codegen.templates import numpy as templates
 from codegen.templates.numpy import clipping
@@ -162,6 +162,43 @@ def cotangent_of_the_next_row(patch: Patch) -> None:
     patch.setattr(shift, "_cotangent", cotangent)
 
 
+def kernel_the_wrong_way_round(patch: Patch) -> None:
+    """Convolution instead of cross-correlation: the first cell of a window meets the last of the kernel."""
+    original = nhwc._kernel
+
+    def kernel(weight: Tensor, *rest: Any, **how: Any) -> Stage:
+        stage = original(weight, *rest, **how)
+        (m,) = stage.body.monomials
+        (read,) = m.factors
+        n, c, *a = read.at
+        turned = [size - 1 - cell for (_, size), cell in zip(weight.box[2:], a, strict=True)]
+        return with_body(stage, term(stage.tensor.rank, weight[(n, c, *turned)]))
+
+    patch.setattr(nhwc, "_kernel", kernel)
+
+
+def added_back_a_cell_too_far(patch: Patch) -> None:
+    """Windows of ``nhwc`` are added back one cell after where they were cut out."""
+    original = nhwc._added
+
+    def added(dcol: Tensor, w: Any, image: Stage) -> Stage:
+        return original(dcol, replace(w, windows=tuple(replace(v, before=v.before - 1) for v in w.windows)), image)
+
+    patch.setattr(nhwc, "_added", added)
+
+
+def channels_and_outputs_exchanged(patch: Patch) -> None:
+    """What is summed up as (output, cell, channel) is read as if the channel came first."""
+    original = nhwc._weight_gradient
+
+    def gradient(applied: Any, w: Any, col: Stage) -> tuple[Stage, ...]:
+        go, each, last = original(applied, w, col)
+        n, c, *a = variables(0, last.tensor.rank)
+        return go, each, with_body(last, term(last.tensor.rank, each.tensor[(c, *a, n)]))
+
+    patch.setattr(nhwc, "_weight_gradient", gradient)
+
+
 # --- the faults: in templates -------------------------------------------------------------------------------------
 
 
@@ -298,6 +335,9 @@ IN_PLANS = (
     InPlan(rows_shifted_back, "shift", ("forward", "weight_gradient")),
     InPlan(cotangent_of_the_next_row, "shift", ("input_gradient",)),
     InPlan(pieces_the_wrong_way_round, "nested", ("input_gradient",)),
+    InPlan(kernel_the_wrong_way_round, "nhwc", ("forward", "input_gradient")),
+    InPlan(added_back_a_cell_too_far, "nhwc", ("input_gradient",)),
+    InPlan(channels_and_outputs_exchanged, "nhwc", ("weight_gradient",)),
 )
 
 
@@ -318,6 +358,7 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (clip_off_by_one, "im2col", (), "wrong is stage Col |broadcast"),
     (last_block_only, "winograd2", (), "weight_gradient.* is stage dU "),
     (last_block_only, "im2col", (), "weight_gradient.* is stage dW "),
+    (last_block_only, "nhwc", (), "weight_gradient.* is stage dV "),
     (last_block_only, "shift", (), "weight_gradient.* is stage dT "),
     (never_shifted, "shift", (), "forward.* is stage S "),
     (products_not_added, "shift", (), "forward.* is stage S "),
@@ -328,6 +369,7 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (bias_left_out_of_the_text, "nested", (LONG, SIGNAL), "forward.* is stage Z "),
     (result_of_the_first_block, "winograd2", (), "forward"),
     (result_of_the_first_block, "im2col", (STRIDED, WIDE), "forward"),
+    (result_of_the_first_block, "nhwc", (STRIDED, WIDE), "forward"),
 ]
 
 
@@ -342,7 +384,7 @@ def test_a_fault_in_a_template_is_killed_by_execution(
         execute(algorithm, *arguments)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "shift", "toeplitz2", "winograd2"])
+@pytest.mark.parametrize("algorithm", ["im2col", "nhwc", "shift", "toeplitz2", "winograd2"])
 def test_without_a_fault_the_same_checks_pass(algorithm: str) -> None:
     execute(algorithm)
     execute("im2col", STRIDED, WIDE)

@@ -86,7 +86,7 @@ def test_no_value_exceeds_its_bound_in_exact_arithmetic(algorithm: str, result: 
                 assert abs(value) * own.denominator <= most * (1 + 2**-40)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "gemm", "im2col", "shift", "phases", "depthwise"])
+@pytest.mark.parametrize("algorithm", ["direct", "gemm", "im2col", "nhwc", "shift", "phases", "depthwise"])
 def test_a_plain_sum_reaches_its_bound(algorithm: str) -> None:
     """Where no padding is in the way, ones add up to the number of products: the bound is not idle."""
     layer = replace(layer_of(algorithm)[0], padding=(0, 0))
@@ -102,7 +102,7 @@ def test_a_plain_sum_reaches_its_bound(algorithm: str) -> None:
 @settings(max_examples=30)
 @given(
     channels=st.integers(1, 9), k=st.integers(1, 7), bias=st.booleans(),
-    algorithm=st.sampled_from(["direct", "gemm", "im2col", "shift", "phases"]),
+    algorithm=st.sampled_from(["direct", "gemm", "im2col", "nhwc", "shift", "phases"]),
 )  # fmt: skip
 def test_the_error_of_a_plain_sum_is_k_u(channels: int, k: int, bias: bool, algorithm: str) -> None:
     """K - 1 additions and one multiplication; what a bias adds is one more term."""

@@ -176,7 +176,7 @@ def test_scipy_correlates_a_channel_at_a_time() -> None:
 
 
 def test_ours_lies_channels_last_only_where_its_result_does() -> None:
-    image, inside = case(), case(work=Convolution(2, 64, 16, (6, 6), 1))  # the second forms its product in the result
+    image, inside = case(), case(work=Convolution(2, 64, 64, (6, 6), 3, groups=2))  # products formed in the result
     for one, found in ((image, True), (inside, False)):
         contestant = peer(CERTICONV[1]).build(one, arrays(one))
         assert (contestant is not None) == found

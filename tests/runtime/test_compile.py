@@ -18,9 +18,9 @@ from codegen.emit import EmitError
 from codegen.files import write_atomically
 from derive.layers import AvgPool2d, Conv1d, Conv2d, lenet, symbolic
 from derive.legality import LayerError
-from runtime import cache
+from runtime import cache, parallel
 from runtime import tune as tuning
-from runtime.arrays import ArrayError
+from runtime.arrays import ArrayError, channels_last
 from runtime.cache import generator, user_cache_dir
 from runtime.compile import Operation, load_module
 from runtime.device import BackendError
@@ -200,7 +200,7 @@ def told(operation: Operation) -> str:
 def test_the_algorithm_that_is_named_is_taken_and_has_text_of_its_own(emission: Emission, tmp_path: Path) -> None:
     asked: list[dict[str, Any]] = [
         {}, {"algorithm": "gemm"}, {"algorithm": "direct"}, {"algorithm": {"forward": "gemm"}}, {"tolerance": 1e-2},
-        {"tolerance": 1e-6},
+        {"tolerance": 1e-6}, {"layout": "channels_last"},
     ]  # fmt: skip
     for options in asked * 2:
         operation = runtime.compile(LAYER, input_shape=SHAPE, dtype="float64", cache_dir=tmp_path, **options)
@@ -221,6 +221,7 @@ def test_the_algorithm_that_is_named_is_taken_and_has_text_of_its_own(emission: 
         ({"algorithm": None}, "algorithm=None: a name, or a mapping"),
         ({"algorithm": "gemm", "tolerance": 1e-3}, "nothing is chosen by it where the algorithm is fixed, to 'gemm'"),
         ({"tolerance": 0.0}, "tolerance=0.0: it has to be a finite number above 0"),
+        ({"layout": "nhwc"}, "layout='nhwc': it has to be one of 'channels_first', 'channels_last'"),
     ],
 )
 def test_choices_that_cannot_be_met(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
@@ -244,9 +245,38 @@ def test_what_was_measured_is_used_where_it_is_asked_for(tmp_path: Path, monkeyp
     mixed = {"forward": "gemm", "input_gradient": "tuned"}
     found = told(runtime.compile(conv, input_shape=shape, algorithm=mixed, cache_dir=tmp_path))
     assert found.startswith("forward gemm, input_gradient im2col, weight_gradient ")
-    for other in ({"tolerance": 1e-2}, {"input_shape": (3, 4, 6, 6)}, {"dtype": "float64"}):
+    for other in (
+        {"tolerance": 1e-2},
+        {"input_shape": (3, 4, 6, 6)},
+        {"dtype": "float64"},
+        {"layout": "channels_last"},
+    ):
         options: dict[str, Any] = {"input_shape": shape, "cache_dir": tmp_path} | other
         assert told(runtime.compile(conv, algorithm="tuned", **options)) == told(runtime.compile(conv, **options))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_images_that_lie_channels_last_give_results_that_lie_so(
+    layout: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "LEAST", 1e-12)  # a batch of two is split
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    conv, shape = Conv2d(3, 4, 3, 2, 1), (2, 3, 7, 8)
+    rng = np.random.default_rng(0)
+    images, w, u = rng.normal(size=(2, 7, 8, 3)), rng.normal(size=(4, 3, 3, 3)), rng.normal(size=4)
+    x = images.transpose(0, 3, 1, 2)
+    plain = runtime.compile(conv, input_shape=shape, dtype="float64")
+    there = runtime.compile(conv, input_shape=shape, dtype="float64", layout=layout, threads=threads)
+    assert {"forward", "input_gradient"} <= {*there.module.FOLLOWING}
+    z = there.forward(x, w, u)
+    assert channels_last(z)
+    np.testing.assert_allclose(z, plain.forward(np.ascontiguousarray(x), w, u), rtol=1e-12, atol=1e-12)
+    found, wanted = there.backward(z, x, w), plain.backward(np.ascontiguousarray(z), np.ascontiguousarray(x), w)
+    assert channels_last(found.input)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert plain.forward(np.ascontiguousarray(x), w, u).flags.c_contiguous
 
 
 # --- The cache ----------------------------------------------------------------------------------------------

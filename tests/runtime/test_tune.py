@@ -51,7 +51,8 @@ def test_an_entry_that_cannot_be_read_is_measured_again(content: str, tmp_path: 
 def test_other_requests_have_other_entries(tmp_path: Path) -> None:
     for shape, dtype, tolerance in ((SHAPE, "float32", None), (SHAPE, "float64", None), (SHAPE, "float32", 1e-3)):
         assert not tune(LAYER, shape, dtype, tolerance=tolerance, cache_dir=tmp_path).remembered
-    assert len(list(tmp_path.iterdir())) == 3
+    assert not tune(LAYER, SHAPE, layout="channels_last", cache_dir=tmp_path).remembered
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_nothing_is_measured_on_an_empty_batch(tmp_path: Path) -> None:
