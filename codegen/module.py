@@ -23,7 +23,8 @@ from codegen.plan import Phase, Plan, Stage, number
 from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from codegen.wording import formula, wrapped
-from derive.indices import symbol
+from derive.indices import symbol, var
+from derive.terms import Read
 
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
 
@@ -60,9 +61,16 @@ def changes_of_layout(plan: Plan) -> str:
     names = [s.name for s in plan.conversions]
     if len(plan.outputs) == 1:
         (output,) = (plan.by_name[name] for name in plan.outputs.values())
-        turned = None in output.dims and (output.name not in plan.placed or output.template == "scatter")
-        names += ["the result"] if turned else []
+        turned = output.name not in plan.placed or output.template == "scatter" or _reads_across(output)
+        names += ["the result"] if None in output.dims and turned else []
     return f"Changes of layout: {', '.join(names) or 'none'}."
+
+
+def _reads_across(stage: Stage) -> bool:
+    """Whether it reads an array of its own rank in another order of axes."""
+    rank = stage.tensor.rank
+    reads = [f for m in stage.body.monomials for f in m.factors if isinstance(f, Read) and f.tensor.rank == rank]
+    return any(read.at[-1] != var(rank - 1) for read in reads)
 
 
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:
