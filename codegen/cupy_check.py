@@ -33,7 +33,22 @@ from codegen.templates.cuda.numbers import NUMBERS
 
 BATCHES = (3, 1)
 INTEGER_BATCH = 2
-SHARE, BLOCKS = 7, 1 << 20  # shares of a few terms each, so that sums are cut up at small shapes too
+SHARE, SHARES = 7, 23  # short shares, so that sums are cut up at small shapes too, and no more of them than show it
+
+
+class _Spread(int):
+    """The number of blocks that a sum is spread over, of which every sum gets as many, whatever its results are."""
+
+    def __floordiv__(self, _: int) -> int:
+        return SHARES
+
+
+def cut_short(module: ModuleType) -> ModuleType:
+    """A module whose sums over the batch are cut into short shares, by its own functions."""
+    module.__dict__.update(SHARE=SHARE, BLOCKS=_Spread())
+    return module
+
+
 EXECUTOR = (
     "the executor: its model of CUDA, and the C++ compiler (runtime.simt); that NVRTC and the GPU do as the model does"
 )
@@ -175,8 +190,7 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
 
 def _made(run: Executor, key: int | None, source: str, **_: object) -> ModuleType:
     """The module, its sums in short shares; exact numbers with 64-bit places, others with 32-bit ones."""
-    module = run(source, key=key)
-    module.__dict__.update(SHARE=SHARE, BLOCKS=BLOCKS)
+    module = cut_short(run(source, key=key))
     if key is not None:
         module.__dict__["NARROW"] = 0
     return module
@@ -202,8 +216,9 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
             "expressions of the plans give.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in shares of {SHARE} terms, 64-bit places. The bound is D/p, for a text that "
-            f"computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not run.",
+            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, 64-bit places. The bound "
+            f"is D/p, for a text that computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not "
+            "run.",
             DEGREE / P,
             (EVALUATOR, "CPython", EXECUTOR),
         ),

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from codegen import network_data
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.cupy_check import BLOCKS, EXECUTOR, SHARE, Executor
+from codegen.cupy_check import EXECUTOR, SHARE, SHARES, Executor, cut_short
 from codegen.execution import Arrays, Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array
 from codegen.network_data import AFTER, NetworkData
@@ -152,8 +152,7 @@ def network_key(source: str) -> tuple[int, type[Element]]:
 
 def _made(run: Executor, key: int, source: str, *, wide: bool, **_: object) -> ModuleType:
     """The module with its sums in short shares."""
-    module = run(source, key=key)
-    module.__dict__.update(SHARE=SHARE, BLOCKS=BLOCKS)
+    module = cut_short(run(source, key=key))
     if wide:
         module.__dict__["NARROW"] = 0
     return module
@@ -202,9 +201,9 @@ def _rows(plan: Plan, trials: Sequence[Trial], classes: int) -> list[Row]:
             "The CUDA text computes its stages: forward, loss, every gradient and the step of SGD are, number for "
             "number, what the expressions of the plan give, also on a workspace that other data went through before.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in shares of {SHARE} terms, places of 32 and of 64 bits. The bound is "
-            f"(2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to values of degree at "
-            f"most D = {DEGREE}. Other batch sizes were not run.",
+            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, places of 32 and of 64 "
+            f"bits. The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to "
+            f"values of degree at most D = {DEGREE}. Other batch sizes were not run.",
             survival(most),
             (EVALUATOR, ARITHMETIC, HASH, EXECUTOR),
         ),

@@ -224,7 +224,12 @@ def _cuda(streams: Streams) -> SimpleNamespace:
         get_elapsed_time=streams.elapsed,
         get_current_stream=lambda _=None: streams.null,
         is_available=lambda: True,
-        runtime=SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
+        runtime=SimpleNamespace(
+            getDevice=lambda: 0,
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda _: {"name": b"no GPU: runtime.simt on the CPU"},
+            deviceSynchronize=lambda: None,
+        ),
         compiler=SimpleNamespace(CompileException=SimtCompileError),
     )
 
