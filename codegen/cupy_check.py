@@ -6,7 +6,7 @@ barrier of the text depends on data, so one run at a shape and batch size sees e
 
 In the integers modulo p every result has to be what its stage gives; in the dtype itself on integers that are
 multiplied and added without rounding.  Sums are cut into several shares, and places are computed with 64 bits as well
-as with 32.
+as with 32.  Every trial begins with another order of threads, so what depends on their order is wrong in one of them.
 """
 
 from __future__ import annotations
@@ -55,9 +55,12 @@ EXECUTOR = (
 
 
 class Executor(Protocol):
-    """Makes a module out of text; with a key its numbers are elements of the field with that key, as uint64."""
+    """Makes a module out of text; with a key its numbers are elements of the field with that key, as uint64.
 
-    def __call__(self, source: str, *, key: int | None = None) -> ModuleType:
+    The launches of a module run under one order of threads or another; ``turn`` says with which they begin.
+    """
+
+    def __call__(self, source: str, *, key: int | None = None, turn: int = 0) -> ModuleType:
         """See the class."""
 
 
@@ -151,12 +154,12 @@ def check_cupy(
     seed = digest(source)
     key = int(seed[:12], 16)
     kind = keyed(key)
-    exact = Text(source, partial(_made, run, key), None)
     listed = trials(plans)
     for k, trial in enumerate(listed):
+        exact = Text(source, partial(_made, run, key, k), None)
         rng = Random(f"{seed} trial {k}")
         run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
-    real = Text(source, partial(_made, run, None), None)
+    real = Text(source, partial(_made, run, None, 0), None)
     integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
     largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
@@ -188,9 +191,9 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
     return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
 
 
-def _made(run: Executor, key: int | None, source: str, **_: object) -> ModuleType:
+def _made(run: Executor, key: int | None, turn: int, source: str, **_: object) -> ModuleType:
     """The module, its sums in short shares; exact numbers with 64-bit places, others with 32-bit ones."""
-    module = cut_short(run(source, key=key))
+    module = cut_short(run(source, key=key, turn=turn))
     if key is not None:
         module.__dict__["NARROW"] = 0
     return module

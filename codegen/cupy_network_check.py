@@ -133,11 +133,11 @@ def check_cupy_network(
     seed = digest(source)
     key, kind = network_key(source)
     for places, trials in (("narrow", narrow), ("wide", wide)):
-        text = Text(source, partial(_made, run, key, wide=places == "wide"))
         for k, trial in enumerate(trials):
+            text = Text(source, partial(_made, run, key, wide=places == "wide", turn=k + (places == "wide")))
             lucky(partial(_run_trial, text, trial, plan, kind), f"{seed} {places} {k}")
     if narrow:
-        module = _made(run, key, source, wide=False)
+        module = _made(run, key, source, wide=False, turn=0)
         lucky(partial(_each_class_wins, module, plan, kind), f"{seed} maximum")
     return certificate(subject, source, [*proofs, *_rows(plan, (*narrow, *wide), _classes(plan) if narrow else 0)])
 
@@ -150,9 +150,9 @@ def network_key(source: str) -> tuple[int, type[Element]]:
     return key, keyed(key)
 
 
-def _made(run: Executor, key: int, source: str, *, wide: bool, **_: object) -> ModuleType:
+def _made(run: Executor, key: int, source: str, *, wide: bool, turn: int, **_: object) -> ModuleType:
     """The module with its sums in short shares."""
-    module = cut_short(run(source, key=key))
+    module = cut_short(run(source, key=key, turn=turn))
     if wide:
         module.__dict__["NARROW"] = 0
     return module
