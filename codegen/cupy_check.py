@@ -6,7 +6,7 @@ barrier of the text depends on data, so one run at a shape and batch size sees e
 
 In the integers modulo p every result has to be what its stage gives; in the dtype itself on integers that are
 multiplied and added without rounding.  Sums are cut into several shares, and places are computed with 64 bits as well
-as with 32.
+as with 32.  Every trial begins with another order of threads, so what depends on their order is wrong in one of them.
 """
 
 from __future__ import annotations
@@ -33,16 +33,34 @@ from codegen.templates.cuda.numbers import NUMBERS
 
 BATCHES = (3, 1)
 INTEGER_BATCH = 2
-SHARE, BLOCKS = 7, 1 << 20  # shares of a few terms each, so that sums are cut up at small shapes too
+SHARE, SHARES = 7, 23  # short shares, so that sums are cut up at small shapes too, and no more of them than show it
+
+
+class _Spread(int):
+    """The number of blocks that a sum is spread over, of which every sum gets as many, whatever its results are."""
+
+    def __floordiv__(self, _: int) -> int:
+        return SHARES
+
+
+def cut_short(module: ModuleType) -> ModuleType:
+    """A module whose sums over the batch are cut into short shares, by its own functions."""
+    module.__dict__.update(SHARE=SHARE, BLOCKS=_Spread())
+    return module
+
+
 EXECUTOR = (
     "the executor: its model of CUDA, and the C++ compiler (runtime.simt); that NVRTC and the GPU do as the model does"
 )
 
 
 class Executor(Protocol):
-    """Makes a module out of text; with a key its numbers are elements of the field with that key, as uint64."""
+    """Makes a module out of text; with a key its numbers are elements of the field with that key, as uint64.
 
-    def __call__(self, source: str, *, key: int | None = None) -> ModuleType:
+    The launches of a module run under one order of threads or another; ``turn`` says with which they begin.
+    """
+
+    def __call__(self, source: str, *, key: int | None = None, turn: int = 0) -> ModuleType:
         """See the class."""
 
 
@@ -136,12 +154,12 @@ def check_cupy(
     seed = digest(source)
     key = int(seed[:12], 16)
     kind = keyed(key)
-    exact = Text(source, partial(_made, run, key), None)
     listed = trials(plans)
     for k, trial in enumerate(listed):
+        exact = Text(source, partial(_made, run, key, k), None)
         rng = Random(f"{seed} trial {k}")
         run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
-    real = Text(source, partial(_made, run, None), None)
+    real = Text(source, partial(_made, run, None, 0), None)
     integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
     largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
@@ -173,10 +191,9 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
     return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
 
 
-def _made(run: Executor, key: int | None, source: str, **_: object) -> ModuleType:
+def _made(run: Executor, key: int | None, turn: int, source: str, **_: object) -> ModuleType:
     """The module, its sums in short shares; exact numbers with 64-bit places, others with 32-bit ones."""
-    module = run(source, key=key)
-    module.__dict__.update(SHARE=SHARE, BLOCKS=BLOCKS)
+    module = cut_short(run(source, key=key, turn=turn))
     if key is not None:
         module.__dict__["NARROW"] = 0
     return module
@@ -202,8 +219,9 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
             "expressions of the plans give.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in shares of {SHARE} terms, 64-bit places. The bound is D/p, for a text that "
-            f"computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not run.",
+            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, 64-bit places. The bound "
+            f"is D/p, for a text that computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not "
+            "run.",
             DEGREE / P,
             (EVALUATOR, "CPython", EXECUTOR),
         ),

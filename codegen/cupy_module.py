@@ -124,16 +124,24 @@ def _function(name: str, plan: Plan, kernels: Iterable[Kernel], applied: Applied
     tensors = {**TENSORS, **{key: t.name for key, t in applied.parameters.items()}}
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     output = plan.by_name[plan.outputs[name]]
-    lines = [line for kernel in kernels for line in _launched(kernel, output.name)]
-    shape = ", ".join("N" if extent(b) is None else str(extent(b)) for b in output.tensor.box)
+    lines = [
+        *(f"{s.name} = cupy.empty({_shape(s.tensor)}, DTYPE)" for s in plan.stages if s != output),
+        *(line for kernel in kernels for line in _launched(kernel, output.name)),
+    ]
     batched = None in output.dims
     before = NO_BIAS if name == "forward" and "bias" not in applied.parameters else ()
     return Function(
         name, SIGNATURES[name], described(name, applied), ", ".join(f"{key}={key}" for key in checked),
         ", ".join(tensors[key] for key in checked) + ("," if len(checked) == 1 else ""),
-        f"({shape}{',' if ',' not in shape else ''})",
+        _shape(output.tensor),
         (*before, *(INPUT_SHAPE if name == "input_gradient" else ())), tuple(lines), batched,
     )  # fmt: skip
+
+
+def _shape(t: Tensor) -> str:
+    """The shape of an array, as Python in ``N``."""
+    sizes_ = ["N" if extent(b) is None else str(extent(b)) for b in t.box]
+    return f"({', '.join(sizes_)}{',' if len(sizes_) == 1 else ''})"
 
 
 def _launched(kernel: Kernel, result: str) -> list[str]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from codegen import network_data
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.cupy_check import BLOCKS, EXECUTOR, SHARE, Executor
+from codegen.cupy_check import EXECUTOR, SHARE, SHARES, Executor, cut_short
 from codegen.execution import Arrays, Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array
 from codegen.network_data import AFTER, NetworkData
@@ -133,11 +133,11 @@ def check_cupy_network(
     seed = digest(source)
     key, kind = network_key(source)
     for places, trials in (("narrow", narrow), ("wide", wide)):
-        text = Text(source, partial(_made, run, key, wide=places == "wide"))
         for k, trial in enumerate(trials):
+            text = Text(source, partial(_made, run, key, wide=places == "wide", turn=k + (places == "wide")))
             lucky(partial(_run_trial, text, trial, plan, kind), f"{seed} {places} {k}")
     if narrow:
-        module = _made(run, key, source, wide=False)
+        module = _made(run, key, source, wide=False, turn=0)
         lucky(partial(_each_class_wins, module, plan, kind), f"{seed} maximum")
     return certificate(subject, source, [*proofs, *_rows(plan, (*narrow, *wide), _classes(plan) if narrow else 0)])
 
@@ -150,10 +150,9 @@ def network_key(source: str) -> tuple[int, type[Element]]:
     return key, keyed(key)
 
 
-def _made(run: Executor, key: int, source: str, *, wide: bool, **_: object) -> ModuleType:
+def _made(run: Executor, key: int, source: str, *, wide: bool, turn: int, **_: object) -> ModuleType:
     """The module with its sums in short shares."""
-    module = run(source, key=key)
-    module.__dict__.update(SHARE=SHARE, BLOCKS=BLOCKS)
+    module = cut_short(run(source, key=key, turn=turn))
     if wide:
         module.__dict__["NARROW"] = 0
     return module
@@ -202,9 +201,9 @@ def _rows(plan: Plan, trials: Sequence[Trial], classes: int) -> list[Row]:
             "The CUDA text computes its stages: forward, loss, every gradient and the step of SGD are, number for "
             "number, what the expressions of the plan give, also on a workspace that other data went through before.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in shares of {SHARE} terms, places of 32 and of 64 bits. The bound is "
-            f"(2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to values of degree at "
-            f"most D = {DEGREE}. Other batch sizes were not run.",
+            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, places of 32 and of 64 "
+            f"bits. The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to "
+            f"values of degree at most D = {DEGREE}. Other batch sizes were not run.",
             survival(most),
             (EVALUATOR, ARITHMETIC, HASH, EXECUTOR),
         ),

@@ -254,7 +254,9 @@ def _cupy(
         _one_of("tiles", result, tuple(legal))
         _one_of(f"tiles[{result!r}]", tile, legal[result])
     tiles = {result: tiles[result] for result in plans if result in tiles}
-    theorems = proof_digests(applied, "definition", plans)
+    theorems: dict[str, str] = {}
+    for result, plan in plans.items():
+        theorems |= proof_digests(applied, plan.algorithm, {result: plan})
     title = (
         f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients, in CUDA."
     )

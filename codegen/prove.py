@@ -50,6 +50,10 @@ PLANS: Mapping[str, tuple[str, Callable[[], Mapping[str, Theorem]]]] = {
         )
         for n in (1, 2, 3)
     },
+    **{
+        f"residues{n}d": (f"The input gradient by residues over {n} axes", partial(claims.prove_residues, n))
+        for n in (1, 2, 3)
+    },
 }
 
 

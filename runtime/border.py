@@ -35,6 +35,14 @@ class Border(Protocol):
     def fetch(self, array: Array) -> Array:
         """An array from where the network computes, on the CPU."""
 
+    @property
+    def where(self) -> str:
+        """What computes, for a reader."""
+
+    @property
+    def versions(self) -> list[tuple[str, str]]:
+        """What its results depend on beside NumPy: names and versions."""
+
 
 class Host:
     """NumPy arrays; nothing is taken anywhere."""
@@ -58,6 +66,17 @@ class Host:
     def fetch(self, array: Array) -> Array:
         """See `Border`."""
         return array
+
+    @property
+    def where(self) -> str:
+        """See `Border`."""
+        return "NumPy on the CPU"
+
+    @property
+    def versions(self) -> list[tuple[str, str]]:
+        """See `Border`: the BLAS that NumPy was built with."""
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return [("BLAS", f"{blas['name']} {blas['version']}")]
 
 
 class Gpu:
@@ -111,3 +130,21 @@ class Gpu:
         """See `Border`."""
         found: Array = self.cupy.asnumpy(array)
         return found
+
+    @property
+    def where(self) -> str:
+        """See `Border`."""
+        run = self.cupy.cuda.runtime
+        name = run.getDeviceProperties(run.getDevice())["name"]
+        return f"CuPy on {name.decode() if isinstance(name, bytes) else name}"
+
+    @property
+    def versions(self) -> list[tuple[str, str]]:
+        """See `Border`: CuPy, the driver and the compiler; of what stands in for CuPy, none."""
+        if getattr(self.cupy, "__version__", None) is None:
+            return []
+        run, compiler = self.cupy.cuda.runtime, self.cupy.cuda.nvrtc.getVersion()
+        return [
+            ("CuPy", self.cupy.__version__),
+            ("CUDA", f"driver {run.driverGetVersion()}, NVRTC {'.'.join(map(str, compiler))}"),
+        ]

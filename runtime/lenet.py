@@ -81,7 +81,16 @@ class LenetRun:
 def prepare(
     settings: Settings, *, data: PathLike | None = None, backend: str = "auto", command: str = "certiconv lenet"
 ) -> LenetRun:
-    """A run that has its data and has done nothing yet.  DataError where the folder holds no usable IDX files."""
+    """A run that has its data and has done nothing yet.
+
+    Raises:
+        DataError: the folder holds no usable IDX files.
+        SimtUnavailable: for CuPy, where there is no g++ for the check; before anything is proved.
+    """
+    if backend == "cupy":
+        from runtime.simt.toolchain import compiler
+
+        compiler()
     digits = load_digits() if data is None else load_idx_folder(data)
     return LenetRun(settings, standardise(digits), backend, command)
 
@@ -153,7 +162,11 @@ def check_phase(run: LenetRun) -> str:
     """Execute the printed text exactly, and make the certificate."""
     agree(run)
     run.certificate = certificate_of(there(run.emitted))
-    return f"{len(run.certificate.rows)} claims, each with how it is known; the theorems quoted are those proved above"
+    how = "" if there(run.emitted).backend == "numpy" else "every thread of the CUDA text was run on the CPU; "
+    return (
+        f"{len(run.certificate.rows)} claims, each with how it is known; {how}"
+        f"the theorems quoted are those proved above"
+    )
 
 
 def agree(run: LenetRun) -> None:

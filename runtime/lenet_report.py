@@ -14,8 +14,6 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from derive import layers
 from runtime.lenet import DTYPE, there
 from runtime.network import Network
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from derive.derivation import Derivation
     from derive.render.formula import Notation
     from runtime.lenet import LenetRun
-    from runtime.report import Milestone, ReportContent, TheoremCard, WeightPicture
+    from runtime.report import EmittedModule, Milestone, ReportContent, TheoremCard, WeightPicture
 
 SHOWN_MISTAKES = 12
 _ROUNDED = {
@@ -57,7 +55,7 @@ def content(run: LenetRun) -> ReportContent:
         milestones=_milestones(),
         weight_pictures=_weight_pictures(),
         theorems=[*map(_card, run.derivations), *(_card(d, steps=False) for d in run.plan_derivations.values())],
-        modules=[report.EmittedModule("LeNet for NumPy", emitted.source, _plan(emitted))],
+        modules=[_module(emitted, network)],
         executions=list(_executions(certificate)),
         certificate=rows,
         settings=_settings(run),
@@ -67,18 +65,46 @@ def content(run: LenetRun) -> ReportContent:
         trusted=[report.Trusted(name, _rests_on(name, certificate)) for name in certificate.trusted],
         command=run.command,
         seed=run.settings.seed,
-        versions=versions(),
-        reproduction_notes=[f"The same seed gives the same bits on one machine with one BLAS; {history.threads}."],
+        versions=versions(network),
+        reproduction_notes=[_repeated(network, history)],
+        computed_by=network.border.where,
     )
 
 
-def versions() -> list[tuple[str, str]]:
+def _module(emitted: Emitted, network: Network) -> EmittedModule:
+    """The text; where it holds CUDA, also who ran it when."""
+    from runtime.report import EmittedModule
+
+    if emitted.backend == "numpy":
+        return EmittedModule("LeNet for NumPy", emitted.source, _plan(emitted))
+    note = (
+        f"The string SOURCE in this text is CUDA C++, with {len(emitted.kernels)} kernels. For the check every thread "
+        "of them was run on the CPU by runtime.simt, which watches every access; the training was computed by "
+        f"{network.border.where}."
+    )
+    return EmittedModule("LeNet for CuPy", emitted.source, _plan(emitted), note)
+
+
+def _repeated(network: Network, history: History) -> str:
+    """What it takes for the same bits."""
+    if network.backend == "numpy":
+        return f"The same seed gives the same bits on one machine with one BLAS; {history.threads}."
+    return (
+        "The same seed gives the same bits on one GPU with one version of CUDA: sums over the batch are formed in "
+        "shares, which are added in order."
+    )
+
+
+def versions(network: Network) -> list[tuple[str, str]]:
     """What the run stood on: names and versions, without paths or hosts."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     packages = [("certiconv", "certiconv"), ("NumPy", "numpy"), ("SymPy", "sympy"), ("Z3", "z3-solver")]
     found = [(name, _version(package)) for name, package in packages]
     python = ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    return [*found, ("BLAS", f"{blas['name']} {blas['version']}"), python]
+    if network.backend == "cupy":
+        from runtime.simt.toolchain import version
+
+        found.append(("g++, for the check", version()))
+    return [*found, *network.border.versions, python]
 
 
 def _version(package: str) -> str:
@@ -216,6 +242,7 @@ def _settings(run: LenetRun) -> list[tuple[str, str]]:
         ("initial parameters", "Glorot uniform, gain 4 before a sigmoid, biases 0"),
         ("images", "standardised with mean and deviation of the training images"),
         ("dtype", DTYPE),
+        ("computed by", there(run.trained).border.where),
         *([("chosen on", "five parts of the training images, each held back in turn")] if _as_chosen(run) else []),
     ]
 

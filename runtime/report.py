@@ -195,6 +195,8 @@ class Trusted:
 class ReportContent:
     """What a report says. `command`, `versions` and `seed` are what a reader needs to run it again.
 
+    `computed_by` names the library and the device that trained, where that is known.
+
     The `evaluation` is that of the parameters which the run ends with, on images that neither training nor the choice
     of a setting has seen; None where there was none.
     """
@@ -218,6 +220,7 @@ class ReportContent:
     seed: int
     versions: Pairs
     reproduction_notes: Texts = field(default=())
+    computed_by: str = ""
 
 
 def write_report(content: ReportContent, path: str | os.PathLike[str]) -> None:

@@ -119,7 +119,7 @@ class History:
         """
         done, wanted = len(self.epochs), self.settings.epochs
         if not self.interrupted:
-            return f"trained for {done} epochs"
+            return f"trained for {done} epoch{'' if done == 1 else 's'}"
         if not done:
             return "interrupted before the first epoch was finished: the parameters are the initial ones"
         return f"interrupted: the parameters are those after epoch {done} of {wanted}"

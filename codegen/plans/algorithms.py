@@ -10,6 +10,11 @@
     nested      long kernels on one axis in pieces of three cells, each by Toom-Cook
     depthwise   one kernel a channel, by one contraction
 
+and for CUDA text
+
+    definition  a result a stage, windows formed on the way; what it takes for an input gradient with strides or groups:
+    residues    the sum over the kernel cells of one residue; residue_products: the same for all residues at once
+
 A *kind* of plan has theorems of its own: they hold for all sizes but for its *limits*, the arguments of the layer that
 have to be numbers.
 """
@@ -30,6 +35,7 @@ from codegen.plans.im2col import im2col
 from codegen.plans.nested import nested
 from codegen.plans.nhwc import nhwc
 from codegen.plans.phases import phases
+from codegen.plans.residues import residue_products, residues
 from codegen.plans.shift import shift
 from derive.layers import Applied, Conv, Conv1d, Conv2d, Conv3d, symbolic
 from derive.terms import tensor
@@ -56,13 +62,14 @@ class Algorithm:
     """A planner, the side of its tiles of outputs (1: none), and the limits within which it plans a convolution.
 
     ``limits`` gives None for a convolution without groups that the algorithm has no plan for; ``groups`` says whether
-    it has one for a convolution with groups.
+    it has one for a convolution with groups, ``group_limits`` within which limits.
     """
 
     plan: Planner
     tile: int = 1
     limits: Callable[[Applied], Limits | None] = lambda _: ()
     groups: Callable[[Conv], bool] = lambda _: False
+    group_limits: Callable[[Applied], Limits | None] = lambda _: ()
 
 
 def _pointwise(applied: Applied) -> Limits:
@@ -86,6 +93,13 @@ def _undilated(applied: Applied) -> Limits | None:
 
 def _unstrided(applied: Applied) -> Limits | None:
     return UNIT_STRIDE if all(w.stride.constant == 1 for w in applied.windows) else None
+
+
+def _one_step(applied: Applied) -> Limits | None:
+    """No dilation, or else no strides."""
+    if all(w.dilation.constant == 1 for w in applied.windows):
+        return NO_DILATION
+    return _unstrided(applied)
 
 
 def _one_axis(applied: Applied) -> Limits | None:
@@ -115,9 +129,12 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 CUDA: dict[str, Algorithm] = {
     "definition": Algorithm(definition, groups=lambda _: True),
+    "residues": Algorithm(residues, 1, _one_step, lambda _: True, _one_step),
+    "residue_products": Algorithm(residue_products, 1, _one_step, lambda layer: not layer.is_depthwise, _one_step),
 }
 """Those whose stages CUDA templates print; all others are printed as NumPy."""
 
+RESIDUES = ("residues", "residue_products")
 EVERY = {**ALGORITHMS, **CUDA}
 
 
@@ -151,6 +168,8 @@ class Kind:
     @property
     def file(self) -> str:
         """The committed file that holds its theorems."""
+        if self.algorithm in RESIDUES:
+            return f"residues{self.axes}d"
         return f"{'groups' if self.groups else 'conv'}{self.axes}d"
 
     @property
@@ -163,6 +182,8 @@ class Kind:
         """What the theorem about one result is called in the committed file."""
         side = dict(self.limits).get("kernel_size")
         channels = ", depthwise" if self.depthwise and self.algorithm in CUDA else ""
+        if self.algorithm in RESIDUES and self.groups:
+            channels = (channels or ", groups") + (", stride 1" if self.limits == UNIT_STRIDE else "")
         limited = ", pointwise" if self.limits == POINTWISE else "" if side is None else f", kernel {side}"
         return f"{self.algorithm} {result}{'' if self.bias else ', without bias'}{limited}{channels}"
 
@@ -173,7 +194,8 @@ def kind_of(applied: Applied, algorithm: str) -> Kind | None:
     axes, bias = len(applied.windows), "bias" in applied.parameters
     if isinstance(layer, Conv) and layer.is_grouped:
         depthwise = layer.is_depthwise and (algorithm in CUDA or algorithm == "depthwise")
-        return Kind(algorithm, axes, bias, groups=True, depthwise=depthwise) if own.groups(layer) else None
+        limits = own.group_limits(applied) if own.groups(layer) else None
+        return None if limits is None else Kind(algorithm, axes, bias, limits, groups=True, depthwise=depthwise)
     limits = own.limits(applied)
     return None if limits is None else Kind(algorithm, axes, bias, limits)
 
@@ -197,3 +219,12 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
         if axes < 3:
             yield Kind("phases", axes, bias, NO_DILATION)
             yield from (Kind(name, axes, bias, with_kernel(side)) for name, sides in SIDES.items() for side in sides)
+
+
+def residue_kinds(axes: int) -> Iterator[Kind]:
+    """The same of input gradients by residues, which have a file of their own: without groups and with them."""
+    for bias in (True, False):
+        yield from (Kind(name, axes, bias, NO_DILATION) for name in RESIDUES)
+        for limits in (NO_DILATION, UNIT_STRIDE):
+            yield from (Kind(name, axes, bias, limits, groups=True) for name in RESIDUES)
+            yield Kind("residues", axes, bias, limits, groups=True, depthwise=True)

@@ -13,7 +13,7 @@ A stage may have the batch innermost where the layer has it outermost; then the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from codegen.architecture import instance
@@ -21,10 +21,11 @@ from codegen.claims import Claim, GatheredClaim
 from codegen.committed import committed
 from codegen.plan import Plan, PlanError, is_batch, number
 from codegen.plans import nested, winograd
-from codegen.plans.algorithms import ALGORITHMS, Kind, kind_of, kinds
+from codegen.plans.algorithms import ALGORITHMS, Kind, kind_of, kinds, residue_kinds
 from codegen.plans.convolution import cotangent_of, is_grouped
 from codegen.plans.grouped_claims import GroupedClaim
 from codegen.plans.phased_claims import PhasedClaim
+from codegen.plans.residue_claims import ResidueClaim
 from codegen.plans.shifted_claims import ShiftedClaim
 from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
@@ -48,7 +49,15 @@ def claims(kind: Kind) -> dict[str, Claim]:
 
 def prove(axes: int, *, groups: bool = False) -> dict[str, Theorem]:
     """Every theorem about plans for a number of spatial axes, as ``kinds``."""
-    every = kinds(axes, groups=groups)
+    return _proved(kinds(axes, groups=groups))
+
+
+def prove_residues(axes: int) -> dict[str, Theorem]:
+    """The same of input gradients by residues, as ``residue_kinds``."""
+    return _proved(residue_kinds(axes))
+
+
+def _proved(every: Iterable[Kind]) -> dict[str, Theorem]:
     return {kind.key(name): claim.prove() for kind in every for name, claim in claims(kind).items()}
 
 
@@ -98,6 +107,10 @@ def _group_sizes(applied: Applied) -> tuple[Index, Index]:
     return layer.group_sizes()
 
 
+def _is_depthwise(applied: Applied) -> bool:
+    return isinstance(applied.layer, Conv) and applied.layer.is_depthwise
+
+
 def _groups(applied: Applied) -> tuple[Index, ...]:
     """How many groups there are and how many outputs each has, for a grouped convolution."""
     layer = applied.layer
@@ -128,6 +141,9 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     match plan.algorithm:
         case "phases" if backward:
             return PhasedClaim(title, *sides, applied.windows)
+        case "residues" | "residue_products":
+            shared = is_grouped(applied) and not _is_depthwise(applied)
+            return ResidueClaim(title, *sides, *_group_sizes(applied), applied.windows, shared)
         case "definition" if backward:
             return GatheredClaim(title, *sides)
         case "shift" if backward:

@@ -8,6 +8,8 @@
 The input gradient is gathered: each cell collects what reached it, so every cell is written once and nothing is added
 to memory.  A CUDA kernel fetches elements by these very indices, a block at a time (``codegen.templates.cuda``), so no
 stage comes before the result.  In groups of Og outputs and Cg inputs, output n reads the inputs (n // Og) Cg + c.
+
+Where most terms of that sum are zero, by strides or by groups, ``codegen.plans.residues`` has the same without them.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from codegen.contraction import contraction
 from codegen.plan import Plan, Stage, is_batch
 from codegen.plans import convolution as conv
 from codegen.plans.convolution import Result
+from codegen.plans.residues import fewer_terms, residue_products, residues
 from derive.indices import Divides, Interval, index, var, variables
 from derive.layers import Applied, Conv
 from derive.terms import Expr, Tensor, constant, define, term
 
 LEAN = 5  # a product with fewer rows than this, or terms, is left to a thread an element
 SHORT = 8
+FAR_FEWER = 4
 
 
 def definition(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
@@ -52,7 +56,25 @@ def definition(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
             "n c", axis_letters("a", axes), "b", axis_letters("i", axes),
         ),
     }  # fmt: skip
-    return conv.planned("definition", applied, itemsize, results)
+    plans = conv.planned("definition", applied, itemsize, results)
+    return {**plans, **_without_zeros(applied, plans["input_gradient"], itemsize)}
+
+
+def _without_zeros(applied: Applied, plan: Plan, itemsize: int) -> dict[str, Plan]:
+    """The input gradient as a sum of fewer terms, where that gains something; else nothing.
+
+    A thread an element fetches two numbers for each product, one of a tile of threads half a number.  So where there is
+    no matrix product any more, but was one, there have to be far fewer terms.
+    """
+    counted = fewer_terms(applied)
+    if counted is None or counted[1] >= counted[0]:
+        return {}
+    if not _layer(applied).is_depthwise:
+        products = residue_products(applied, itemsize=itemsize)
+        if is_product(products["input_gradient"].stages[0]):
+            return products
+    worth = FAR_FEWER if is_product(plan.stages[0]) else 1
+    return residues(applied, itemsize=itemsize) if counted[1] * worth <= counted[0] else {}
 
 
 def _forward(applied: Applied) -> Expr:

@@ -22,6 +22,11 @@ _LINK = ("-no-pie", "-Wl,-z,norelro", "-Wl,--compress-debug-sections=zlib")
 _DYNAMIC = "certiconv_dynamic_shared"
 _VARIABLES = (".data", "certiconv_data"), (".bss", "certiconv_zeros")
 _NO_STACK = '.section .note.GNU-stack,"",@progbits\n'
+_GUARD = "__tsan_atomic8_load"
+_AT_RUN_TIME = (
+    "a variable of the program is initialised at run time, by a constructor or a call, and CUDA has constants alone "
+    "for __device__, __constant__ and static variables; make the constructor constexpr, or assign in a kernel"
+)
 _FLAG = "_ZGV"  # whether a variable was constructed (Itanium C++ ABI, 5.1.4.2); g++ keeps one where it need not
 
 
@@ -71,8 +76,10 @@ def _build(gxx: Path, at: Path, unit: str, check: bool, include: Sequence[str]) 
     before.write_text(_marks("start"))
     after.write_text(_marks("end") + _dynamic([s.name for s in thread_local_symbols(compiled) if not s.defined]))
     executable = at / "program"
-    toolchain.run([gxx, *_LINK, before, compiled, after, toolchain.executor(gxx), "-o", executable])
-    described = subprocess.run([executable], capture_output=True, text=True, check=True)
+    _link([gxx, *_LINK, before, compiled, after, toolchain.executor(gxx), "-o", executable])
+    described = subprocess.run([executable], capture_output=True, text=True, check=False)
+    if described.returncode:  # it ended before it could speak, in what runs before main
+        raise SimtCompileError(_AT_RUN_TIME)
     (at / "kernels.txt").write_text(described.stdout)
     for left in (source, compiled, before, after):
         left.unlink()
@@ -86,6 +93,15 @@ def _compile_unit(command: Sequence[str | Path]) -> None:
         lines = [line for line in text.splitlines() if "<command-line>" not in line]
         hint = "\n(host code with <<<...>>> belongs between #ifdef __CUDACC__ and #endif)" if "<<<" in text else ""
         raise SimtCompileError("\n".join(lines) + hint) from None
+
+
+def _link(command: Sequence[str | Path]) -> None:
+    try:
+        toolchain.run(command)
+    except SimtCompileError as error:
+        if _GUARD in str(error):  # of a static variable of a function
+            raise SimtCompileError(_AT_RUN_TIME) from None
+        raise
 
 
 def _marks(side: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType, SimpleNamespace
@@ -78,9 +79,8 @@ class Function:
         self._home.streams.launch(partial(self._run, tuple(grid), tuple(block), tuple(args), shared_mem))
 
     def _run(self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[object], shared_mem: int) -> None:
-        outcome = self._program.launch(
-            self.name, grid, block, args, shared_bytes=shared_mem, strided=True, **self._home.settings
-        )
+        settings = self._home.settings_of(self.name)
+        outcome = self._program.launch(self.name, grid, block, args, shared_bytes=shared_mem, strided=True, **settings)
         self._home.launches.append(Launched(self.name, grid, block, shared_mem, outcome))
 
 
@@ -131,6 +131,7 @@ class CupyStandIn(ModuleType):
         defines: Mapping[str, Define] | None = None,
         check: bool = True,
         names: Mapping[str, object] | None = None,
+        turns: Sequence[str | int] = (),
         **settings: Any,
     ) -> None:
         """A stand-in.
@@ -139,15 +140,26 @@ class CupyStandIn(ModuleType):
             defines: macros for every module, which go before its own ``-D``; such as REAL for another element type.
             check: whether accesses are checked.
             names: names that mean something else, such as ``{"float32": numpy.uint64}`` for a run over the field.
+            turns: orders of threads and blocks that the launches of each kernel take in turn, one a launch.
             settings: of `Program.launch`: schedules, reproducible, timeout, field_key.
         """
         super().__init__("cupy", "NumPy arrays and the SIMT executor in the place of CuPy.")
         self.defines, self.check, self.settings = dict(defines or {}), check, settings
+        self._turns: tuple[str | int, ...] = tuple(turns)
+        self._taken: Counter[str] = Counter()
         self.launches: list[Launched] = []
         self.streams = Streams()
         self.cuda = _cuda(self.streams)
         for name, value in (names or {}).items():
             setattr(self, name, value)
+
+    def settings_of(self, kernel: str) -> dict[str, Any]:
+        """The settings of the next launch of a kernel."""
+        if not self._turns:
+            return self.settings
+        turn = self._taken[kernel] % len(self._turns)
+        self._taken[kernel] += 1
+        return {**self.settings, "schedules": self._turns[turn : turn + 1]}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -224,7 +236,12 @@ def _cuda(streams: Streams) -> SimpleNamespace:
         get_elapsed_time=streams.elapsed,
         get_current_stream=lambda _=None: streams.null,
         is_available=lambda: True,
-        runtime=SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
+        runtime=SimpleNamespace(
+            getDevice=lambda: 0,
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda _: {"name": b"no GPU: runtime.simt on the CPU"},
+            deviceSynchronize=lambda: None,
+        ),
         compiler=SimpleNamespace(CompileException=SimtCompileError),
     )
 

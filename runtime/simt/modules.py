@@ -15,17 +15,27 @@ import numpy as np
 from runtime.simt.cupy_standin import CupyStandIn
 
 FIELD = "certiconv_field"
+TURNS = ("shuffled", "reverse", "forward")
 
 
 def on_cpu(
-    source: str, *, key: int | None = None, schedules: Sequence[str | int] = ("shuffled",), timeout: float = 600.0
+    source: str,
+    *,
+    key: int | None = None,
+    turn: int = 0,
+    turns: Sequence[str | int] = TURNS,
+    timeout: float = 600.0,
 ) -> ModuleType:
     """The module of a text that imports CuPy; ``module.cupy.launches`` has every launch.
 
     Args:
         source: the text.
         key: that of the field, if its numbers are to be exact.
-        schedules, timeout: as for `Program.launch`; a race is found under any schedule, so one will do.
+        turn: the number of the order that the first launch of a kernel takes.
+        turns: the orders of threads and blocks, one a launch, that the launches of each kernel take in turn.  A race is
+            found under any of them; a result that depends on the order for another reason is wrong under some, so
+            whoever compares the results of several calls finds it without a further run.
+        timeout: as for `Program.launch`.
 
     Raises:
         SimtUnavailable: there is no g++ here, or the machine is no x86-64 with Linux; raised by the first launch.
@@ -35,7 +45,8 @@ def on_cpu(
     exact: dict[str, Any] = {}
     if key is not None:
         exact = {"defines": {"REAL": FIELD, "ACC": FIELD}, "names": {"dtype": _as_field}, "field_key": key}
-    with CupyStandIn(schedules=schedules, timeout=timeout, **exact).installed():
+    first = turn % max(1, len(turns))
+    with CupyStandIn(turns=(*turns[first:], *turns[:first]), timeout=timeout, **exact).installed():
         return load(source)
 
 

@@ -60,6 +60,13 @@ def compiler() -> Path:
     return Path(found).resolve()
 
 
+@functools.cache
+def version() -> str:
+    """The version of the g++ of this machine; raises SimtUnavailable as `compiler`."""
+    done = subprocess.run([compiler(), "-dumpfullversion"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "of unknown version"
+
+
 def flags(check: bool) -> tuple[str, ...]:
     """What a kernel's text is compiled with."""
     return (*_COMMON, *(_CHECKED if check else _FAST), f"-I{INCLUDE}")

@@ -64,6 +64,7 @@ def test_without_an_executor_nothing_is_said_of_the_text() -> None:
 # --- faults -------------------------------------------------------------------------------------------------------
 
 PRODUCTS = emit(Conv2d(3, 9, 3, stride=2, padding=1), backend="cupy", input_shape=(2, 3, 7, 6))
+DILATED = emit(Conv2d(3, 9, 2, stride=2, padding=1, dilation=3), backend="cupy", input_shape=(2, 3, 7, 6))
 TENSORS = emit(Conv2d(3, 9, 3, padding=1), backend="cupy", input_shape=(2, 3, 5, 4), dtype="float16")
 LEAN = emit(Conv2d(2, 3, 3, padding=1), backend="cupy", input_shape=(2, 2, 5, 4))
 
@@ -77,7 +78,7 @@ FAULTS = {
     "a row too many": (PRODUCTS, r"if \(row >= 9\) continue;", "if (row > 9) continue;", "out-of-bounds"),
     "a term too many": (PRODUCTS, r"term < end", "term <= end", ""),
     "padding on one side only": (PRODUCTS, r"i0 \* 2 \+ a0 - 1 >= 0 && |2 \* i0 \+ a0 - 1 >= 0 && ", "", ""),
-    "the stride does not divide": (PRODUCTS, r"\(h0 - a0 \+ 1\) % 2 == 0 && ", "", ""),
+    "the stride does not divide": (DILATED, r"\(h0 - 3 \* a0 \+ 1\) % 2 == 0 && ", "", ""),
     "no bias": (PRODUCTS, r"total \+ ACC\(u\[n\]\)", "total", "output"),
     "shares that overlap": (
         PRODUCTS, r"begin \+ share < depth \? begin \+ share", "begin + share < depth ? begin + share + 1", "",

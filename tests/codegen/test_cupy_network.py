@@ -16,6 +16,7 @@ import pytest
 
 from codegen.bounds import through
 from codegen.check import check
+from codegen.cupy_check import cut_short
 from codegen.cupy_network_check import check_cupy_network
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted, Trial
@@ -58,9 +59,7 @@ def tiled() -> Emitted:
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
     """The small network in float64, its sums in many shares."""
-    made = on_cpu(small().source)
-    made.__dict__.update(SHARE=7, BLOCKS=1 << 20)
-    return made
+    return cut_short(on_cpu(small().source))
 
 
 def arguments(m: ModuleType, batch: int = 3, seed: int = 0) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the tests of `runtime` share: a cache folder that is not the user's, and emission that is not repeated."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import codegen
+from runtime import device
+from runtime.simt import on_cpu
 from runtime.threads import VARIABLES
 from tests.runtime.emission import Emission
 
@@ -17,6 +20,17 @@ def emission(monkeypatch: pytest.MonkeyPatch) -> Emission:
     noted = Emission()
     monkeypatch.setattr(codegen, "emit", noted.emit)
     return noted
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine whose kernels run on the stand-in for CuPy, and whose cache is its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    here = device.Backend("cupy", True, "a stand-in")
+    monkeypatch.setattr(device, "_cupy", lambda: here)
+    compiling = importlib.import_module("runtime.compile")  # as an attribute its name is that of a function
+    monkeypatch.setattr(compiling, "load_text", on_cpu)
+    monkeypatch.setattr("runtime.network.load_text", on_cpu)
 
 
 @pytest.fixture(scope="session", autouse=True)

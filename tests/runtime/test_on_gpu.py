@@ -14,7 +14,6 @@ from derive.layers import AvgPool2d, Conv2d, Flatten, Linear, Sequential, Sigmoi
 from runtime import device
 from runtime.arrays import ArrayError
 from runtime.data import Digits
-from runtime.simt import on_cpu
 from runtime.train import Settings, train
 
 compiling = sys.modules["runtime.compile"]  # the name of the module is that of its function
@@ -22,16 +21,6 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 SMALL = Sequential(Conv2d(1, 2, 3), Sigmoid(), AvgPool2d(2), Flatten(), Linear(18, 5), Sigmoid(), Linear(5, 3))
 SHAPE = (4, 1, 8, 8)
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine whose kernels run on the stand-in, and whose cache is its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    here = device.Backend("cupy", True, "a stand-in")
-    monkeypatch.setattr(device, "_cupy", lambda: here)
-    monkeypatch.setattr(compiling, "load_text", on_cpu)
-    monkeypatch.setattr("runtime.network.load_text", on_cpu)
 
 
 def drawn(*shape: int, seed: int = 0) -> Any:

@@ -45,7 +45,24 @@ class Scope:
     # --- bounds ---------------------------------------------------------------------------------------------------
 
     def range(self, e: Index) -> Range:
-        """Bounds on an index by interval arithmetic, both included."""
+        """Bounds on an index by interval arithmetic, both included; a remainder is known to be one."""
+        low, high = self._sum(e)
+        for product, coefficient in e.terms:
+            if len(product) == 1 and isinstance(product[0], Quotient):
+                within = self._with_remainder(e, product[0], coefficient)
+                low, high = max(low, within[0]), min(high, within[1])
+        return low, high
+
+    def _with_remainder(self, e: Index, atom: Quotient, coefficient: int) -> Range:
+        """Bounds on ``e`` as a rest and a multiple of ``x - m (x // m)``, for a multiple of m before ``x // m``."""
+        by = atom.denominator.constant
+        if by is None or coefficient % by:
+            return (-inf, inf)
+        times = -coefficient // by
+        low, high = self._sum(e - (atom.numerator - by * Index((((atom,), 1),))) * times)
+        return low + min(0, times * (by - 1)), high + max(0, times * (by - 1))
+
+    def _sum(self, e: Index) -> Range:
         low, high = 0.0, 0.0
         for product, coefficient in e.terms:
             part: Range = (coefficient, coefficient)

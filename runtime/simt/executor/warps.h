@@ -73,11 +73,12 @@ static void give_undefined(Fibre &f) {
 static void move(Fibre **lanes) {
     char values[32][128];
     int undefined_lines[32] = {};
-    unsigned ballot = 0;
+    unsigned ballot = 0, there = 0;
     for (int l = 0; l < 32; ++l)
         if (lanes[l]) {
             if (lanes[l]->in) memcpy(values[l], lanes[l]->in, lanes[l]->bytes);
             ballot |= (unsigned)(lanes[l]->predicate != 0) << l;
+            there |= 1u << l;
             undefined_lines[l] = lanes[l]->undefined_line;
         }
     for (int l = 0; l < 32; ++l) {
@@ -85,7 +86,11 @@ static void move(Fibre **lanes) {
         if (!f) continue;
         if (f->kind >= GATHER) {
             for (int u = 0; u < 32; ++u)
-                if (lanes[u]) memcpy((char *)f->out + u * f->bytes, values[u], f->bytes);
+                if (lanes[u]) {
+                    memcpy((char *)f->out + u * f->bytes, values[u], f->bytes);
+                    if (undefined_lines[u]) f->undefined_line = undefined_lines[u];
+                }
+            f->result = there;
         } else if (f->kind >= SHUFFLE) {
             const int from = source_lane(*f);
             f->result = 1;
@@ -224,11 +229,12 @@ int certiconv_shuffle(int kind, unsigned mask, const void *in, void *out, unsign
     meet(SHUFFLE + kind, mask, line);
     return (int)f.result;
 }
-void certiconv_gather(int kind, unsigned mask, const void *in, unsigned bytes, void *all, int line) {
+unsigned certiconv_gather(int kind, unsigned mask, const void *in, unsigned bytes, void *all, int line) {
     now->in = in;
     now->out = all;
     now->bytes = bytes;
     meet(GATHER + kind, mask, line);
+    return now->result;
 }
 unsigned certiconv_active() {
     unsigned mask = 0;

@@ -31,7 +31,11 @@ void *memset(void *, int, __SIZE_TYPE__) noexcept __asm__("certiconv_memset");
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
-#define alignas(n) __attribute__((aligned(n)))  // the keyword may not follow thread_local, as it may follow __shared__
+
+// The keyword may not follow thread_local, as it may follow __shared__; the attribute takes a number, the keyword a type too.
+template <class T> constexpr __SIZE_TYPE__ certiconv_alignment() { return alignof(T); }
+template <__SIZE_TYPE__ N> constexpr __SIZE_TYPE__ certiconv_alignment() { return N; }
+#define alignas(...) __attribute__((aligned(certiconv_alignment<__VA_ARGS__>())))
 
 #include "certiconv/vectors.h"
 #include "certiconv/runtime.h"

@@ -118,3 +118,69 @@ def test_shuffles_within_the_mask_count_for_nothing() -> None:
     assert outcome.undefined_shuffles == 8
     text = "__global__ void k(int *x) { x[threadIdx.x] = __shfl_up_sync(0xffffffffu, x[threadIdx.x], 1); }"
     assert simt.launch(text, "k", 1, 32, [np.arange(32, dtype="i")]).undefined_shuffles == 0
+
+
+# --- sums of a warp -----------------------------------------------------------------------------------------------
+
+REDUCED = r"""
+__device__ void spoil() {
+    volatile int s[64];
+    for (int k = 0; k < 64; ++k) s[k] = 1000 + k;
+}
+__global__ void k(int *x, int ended) {
+    const int t = threadIdx.x;
+    spoil();
+    if (t < ended) return;
+    const int v = x[t];
+    x[t] = OP(0xffffffffu, v);
+}
+"""
+
+
+@pytest.mark.parametrize("threads", [32, 20])
+@pytest.mark.parametrize("ended", [0, 1, 9])
+@pytest.mark.parametrize(
+    ("operation", "right"),
+    [
+        ("__reduce_add_sync", np.sum),
+        ("__reduce_min_sync", np.min),
+        ("__reduce_max_sync", np.max),
+        ("__reduce_and_sync", np.bitwise_and.reduce),
+        ("__reduce_or_sync", np.bitwise_or.reduce),
+        ("__reduce_xor_sync", np.bitwise_xor.reduce),
+    ],
+)
+def test_a_sum_of_a_warp_is_over_the_lanes_that_have_not_ended(
+    operation: str, right: Any, ended: int, threads: int
+) -> None:
+    x = np.random.default_rng(ended).integers(1, 1 << 20, threads, dtype="i")
+    wanted = np.concatenate([x[:ended], np.full(threads - ended, right(x[ended:]))])
+    reduced(operation).launch("k", 1, threads, [x, ended])
+    np.testing.assert_array_equal(x, wanted)
+
+
+@cache
+def reduced(operation: str) -> Program:
+    return simt.compile(REDUCED, defines={"OP": operation})
+
+
+def test_a_lane_that_has_not_ended_has_to_come() -> None:
+    text = "__global__ void k(int *x) { if (threadIdx.x) *x = __reduce_add_sync(0xffffffffu, 1); __syncthreads(); }"
+    with pytest.raises(SimtError) as caught:
+        simt.launch(text, "k", 1, 32, [np.zeros(32, "i")])
+    assert caught.value.kind == "shuffle-mask"
+
+
+def test_a_lane_may_add_what_a_sum_of_a_warp_made_of_undefined_values() -> None:
+    text = """
+    __global__ void k(int *x) {
+        const int v = __shfl_down_sync(0xffffffffu, x[threadIdx.x], 8), w = __reduce_max_sync(0xffffffffu, v);
+        if (threadIdx.x == 0) {
+            volatile int z = w + 2147483647;
+            x[0] = z == z;
+        }
+    }
+    """
+    x = np.zeros(16, "i")
+    simt.launch(text, "k", 1, 16, [x])
+    assert x[0] == 1

@@ -18,7 +18,8 @@ unsigned certiconv_vote(int kind, unsigned mask, int predicate, int line);  // a
 void certiconv_match(unsigned mask, const void *in, unsigned bytes, unsigned *equal, int line);
 // 0 where it read no lane.
 int certiconv_shuffle(int kind, unsigned mask, const void *in, void *out, unsigned bytes, int operand, int width, int line);
-void certiconv_gather(int kind, unsigned mask, const void *in, unsigned bytes, void *all, int line);
+// The lanes that took part: those of the mask that have not ended.
+unsigned certiconv_gather(int kind, unsigned mask, const void *in, unsigned bytes, void *all, int line);
 unsigned certiconv_active();
 
 // An atomic access: the first call checks it and takes the old value, the second one writes.

@@ -63,14 +63,15 @@ CERTICONV_SHUFFLE(__shfl_up_sync, 1, unsigned)
 CERTICONV_SHUFFLE(__shfl_down_sync, 2, unsigned)
 CERTICONV_SHUFFLE(__shfl_xor_sync, 3, int)
 
+// Over the lanes that have not ended: CUDA asks no others to come.
 #define CERTICONV_WARP_REDUCE(name, T, combine)                                      \
     inline T name(unsigned mask, T value, int line = __builtin_LINE()) {             \
         T all[32];                                                                   \
-        certiconv_gather(0, mask, &value, sizeof value, all, line);                  \
+        const unsigned there = certiconv_gather(0, mask, &value, sizeof value, all, line); \
         T result = value;                                                            \
         bool first = true;                                                           \
         for (int lane = 0; lane < 32; ++lane)                                        \
-            if (mask >> lane & 1u) {                                                 \
+            if (there >> lane & 1u) {                                                \
                 T a = result, b = all[lane];                                         \
                 result = first ? b : (T)(combine);                                   \
                 first = false;                                                       \
@@ -83,6 +84,9 @@ CERTICONV_WARP_REDUCE(__reduce_min_sync, unsigned, b < a ? b : a)
 CERTICONV_WARP_REDUCE(__reduce_min_sync, int, b < a ? b : a)
 CERTICONV_WARP_REDUCE(__reduce_max_sync, unsigned, a < b ? b : a)
 CERTICONV_WARP_REDUCE(__reduce_max_sync, int, a < b ? b : a)
+CERTICONV_WARP_REDUCE(__reduce_and_sync, unsigned, a & b)
+CERTICONV_WARP_REDUCE(__reduce_or_sync, unsigned, a | b)
+CERTICONV_WARP_REDUCE(__reduce_xor_sync, unsigned, a ^ b)
 
 template <class T> inline T __ldg(const T *p) { return *p; }
 template <class T> inline T __ldca(const T *p) { return *p; }
