@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from codegen.cupy_module import Printed, largest_narrow_batch
 from codegen.module import shape_of
 from codegen.plan import Plan, PlanError, Stage, extent, reads_of
-from codegen.templates.cuda import labels_prelude, prelude, print_stage
+from codegen.templates.cuda import print_stage
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import Shares, added_up, alone
 from codegen.templates.cuda.spread import product_of
 from codegen.templates.cuda.text import grouped
@@ -97,7 +98,7 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     printed = [made.kernel if isinstance(made, Shares) else made for made in kernels.made.values()]
     every_kernel = (*printed, *(entry[3] for entry in adding))
     by_name = {t.name: t for t in plan.inputs}
-    cuda = "\n".join([prelude(numbers), labels_prelude(), *(f"\n{kernel.text}" for kernel in every_kernel)])
+    cuda = cuda_text(numbers, every_kernel)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
         narrow=largest_narrow_batch({"network": plan}), kernels=every_kernel, launches=len(printed) + 1, source=cuda,

@@ -26,11 +26,13 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal[
+ADJACENT = 4  # cells of a product that one thread of a GPU has side by side
+NumpyTemplate = Literal[
     "strided", "windows", "scatter", "overlaps", "matmul", "grouped", "shifted", "contract", "dot", "pointwise",
-    "reduce", "constant", "share", "view", "alias", "cells", "product", "epilogue", "column", "local", "pooled",
-    "spread",
+    "reduce", "constant", "share", "view", "alias",
 ]  # fmt: skip
+CudaTemplate = Literal["cells", "product", "epilogue", "column", "local", "pooled", "spread", "reduce", "alias"]
+Template = NumpyTemplate | CudaTemplate
 SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
 MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
 Phase = Literal["prologue", "block", "accumulate", "epilogue"]

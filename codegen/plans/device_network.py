@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from codegen.plan import Plan, PlanError, Stage, Template, reads_of
+from codegen.plan import ADJACENT, Plan, PlanError, Stage, Template, reads_of
 from codegen.plans.definition import axis_letters, input_gradient, is_product, weight_gradient
 from codegen.plans.elementwise import Cotangent
 from codegen.plans.network import Join, pool_of
@@ -27,7 +27,6 @@ from derive.indices import Index, index, variables
 from derive.layers import Applied, Conv, Flatten, Linear, Sequential, Sigmoid
 from derive.terms import Apply, Expr, Maximum, Substitution, Tensor, define, tensor, term
 
-ADJACENT = 4  # cells of a product that one thread has side by side
 CLASSES = 64  # up to so many classes every thread of a row forms the row's maximum and sum itself
 
 
