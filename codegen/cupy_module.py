@@ -78,6 +78,7 @@ def cupy_source(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
         kernels=kernels, source=cuda, precision=_precision(dtype, kernels, tf32=tf32), cores=cores,
+        legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
     )  # fmt: skip
     return Printed(source + "\n", cuda, kernels)

@@ -104,9 +104,16 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
         narrow=largest_narrow_batch({"network": plan}), kernels=every_kernel, launches=len(printed) + 1, source=cuda,
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=forward,
-        buffers=_buffers(kernels, sums), functions=functions,
+        buffers=_buffers(kernels, sums), functions=functions, legend=_legend(plan),
     )  # fmt: skip
     return Printed(source + "\n", cuda, every_kernel)
+
+
+def _legend(plan: Plan) -> list[str]:
+    """What the tensors are that the definitions speak of."""
+    told = [(", ".join(names), meaning) for names, meaning in plan.legend]
+    width = max((len(names) for names, _ in told), default=0)
+    return [f"{names:{width}}  {meaning}" for names, meaning in told]
 
 
 def _texts(plan: Plan, forward: str) -> dict[str, str]:

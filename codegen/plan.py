@@ -118,7 +118,8 @@ class Plan:
     """Inputs, stages in order, and what is asked of them; ``outputs`` maps public names to stages.
 
     ``parameters`` maps public names of parameters to inputs; ``block`` is how many images are worked on at a time.
-    ``labels`` are the inputs that hold a single 1 in each row, and may be given as its place.
+    ``labels`` are the inputs that hold a single 1 in each row, and may be given as its place.  ``legend`` says in words
+    what tensors are, for whoever reads the text: names and what they mean.
     """
 
     algorithm: str
@@ -129,6 +130,7 @@ class Plan:
     parameters: Mapping[str, str] = field(default_factory=dict)
     block: int = 64
     labels: tuple[str, ...] = ()
+    legend: tuple[tuple[tuple[str, ...], str], ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Stage]:

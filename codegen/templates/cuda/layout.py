@@ -110,7 +110,7 @@ def told(layout: Layout) -> list[str]:
     rows, depth, batches = (scope.text(layout.count(g)) for g in (c.rows, c.depth, c.batch))
     times_ = f", {batches} times" if c.batch and batches != "1" else ""
     sizes = f"{rows} rows, {scope.text(layout.columns)} columns, a sum of {depth} terms{times_}"
-    return wrapped(f"As a matrix product: {sizes}; {layout.tile.told()}.")
+    return [*wrapped(f"As a matrix product: {sizes}."), f"A {layout.tile.told()}."]
 
 
 def of_block(layout: Layout) -> tuple[list[str], str, str]:

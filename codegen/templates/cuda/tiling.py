@@ -47,7 +47,7 @@ class Tile:
     def told(self) -> str:
         """In words."""
         return (
-            f"a block of {self.threads} threads forms {self.rows} x {self.columns} of it, a thread {self.own_rows} x "
+            f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a thread {self.own_rows} x "
             f"{self.own_columns}, {self.depth} terms at a time"
         )
 
@@ -93,7 +93,7 @@ class TensorTile:
     def told(self) -> str:
         """In words."""
         return (
-            f"a block of {self.threads} threads forms {self.rows} x {self.columns} of it, a warp {self.own_rows} x "
+            f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a warp {self.own_rows} x "
             f"{self.own_columns}, {self.depth} terms at a time"
         )
 
