@@ -13,9 +13,10 @@ from math import prod
 
 from codegen.convolution_module import ARGUMENTS, AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, described, sizes
 from codegen.plan import Plan, extent, is_batch
-from codegen.templates.cuda import prelude, print_kernels
+from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.templates.cuda.prelude import cuda_text, uses_tensor_cores
 from codegen.templates.cuda.text import grouped
 from derive.layers import Applied
 from derive.terms import Tensor
@@ -66,10 +67,8 @@ def cupy_source(
     wanted = {name: replace(numbers, tiles=(numbers.fitting[tile],)) for name, tile in (tiles or {}).items()}
     printed = {name: _kernels(plan.check(), wanted.get(name, numbers)) for name, plan in plans.items()}
     kernels = tuple(kernel for own in printed.values() for kernel in own)
-    cores = any(_uses_tensor_cores(kernel) for kernel in kernels)
-    cuda = "\n".join(
-        [prelude(numbers if cores else replace(numbers, tensor=None)), *(f"\n{kernel.text}" for kernel in kernels)]
-    )
+    cores = any(map(uses_tensor_cores, kernels))
+    cuda = cuda_text(numbers, kernels)
     shapes = {
         "input": sizes(applied.x.box[1:]),
         "grad_output": sizes(applied.y.box[1:]),
@@ -79,6 +78,7 @@ def cupy_source(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
         kernels=kernels, source=cuda, precision=_precision(dtype, kernels, tf32=tf32), cores=cores,
+        legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
     )  # fmt: skip
     return Printed(source + "\n", cuda, kernels)
@@ -99,13 +99,9 @@ def legal_tiles(plans: Mapping[str, Plan], dtype: str, *, tf32: bool = False) ->
     return {name: names for name, plan in plans.items() if any(s.template == "product" for s in plan.stages)}
 
 
-def _uses_tensor_cores(kernel: Kernel) -> bool:
-    return "multiply(sum" in kernel.text
-
-
 def _precision(dtype: str, kernels: Iterable[Kernel], *, tf32: bool) -> str:
     """What a text that uses tensor cores has to say of its rounding; nothing of others."""
-    used = ", ".join(kernel.name for kernel in kernels if _uses_tensor_cores(kernel))
+    used = ", ".join(kernel.name for kernel in kernels if uses_tensor_cores(kernel))
     told = f"Tensor cores form the products of {used}" if used else "No product here is large enough for tensor cores"
     if not used and tf32:
         return told + "."

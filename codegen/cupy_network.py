@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from codegen.cupy_module import Printed, largest_narrow_batch
 from codegen.module import shape_of
 from codegen.plan import Plan, PlanError, Stage, extent, reads_of
-from codegen.templates.cuda import labels_prelude, prelude, print_stage
+from codegen.templates.cuda import print_stage
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import Shares, added_up, alone
 from codegen.templates.cuda.spread import product_of
 from codegen.templates.cuda.text import grouped
@@ -97,15 +98,22 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     printed = [made.kernel if isinstance(made, Shares) else made for made in kernels.made.values()]
     every_kernel = (*printed, *(entry[3] for entry in adding))
     by_name = {t.name: t for t in plan.inputs}
-    cuda = "\n".join([prelude(numbers), labels_prelude(), *(f"\n{kernel.text}" for kernel in every_kernel)])
+    cuda = cuda_text(numbers, every_kernel)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
         narrow=largest_narrow_batch({"network": plan}), kernels=every_kernel, launches=len(printed) + 1, source=cuda,
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=forward,
-        buffers=_buffers(kernels, sums), functions=functions,
+        buffers=_buffers(kernels, sums), functions=functions, legend=_legend(plan),
     )  # fmt: skip
     return Printed(source + "\n", cuda, every_kernel)
+
+
+def _legend(plan: Plan) -> list[str]:
+    """What the tensors are that the definitions speak of."""
+    told = [(", ".join(names), meaning) for names, meaning in plan.legend]
+    width = max((len(names) for names, _ in told), default=0)
+    return [f"{names:{width}}  {meaning}" for names, meaning in told]
 
 
 def _texts(plan: Plan, forward: str) -> dict[str, str]:

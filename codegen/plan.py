@@ -26,11 +26,13 @@ from derive.indices import Index, IndexLike, Interval, index, symbol, var
 from derive.terms import Apply, Derivative, Expr, Factor, Maximum, Read, Tensor
 
 BATCH = symbol("N")
-Template = Literal[
+ADJACENT = 4  # cells of a product that one thread of a GPU has side by side
+NumpyTemplate = Literal[
     "strided", "windows", "scatter", "overlaps", "matmul", "grouped", "shifted", "contract", "dot", "pointwise",
-    "reduce", "constant", "share", "view", "alias", "cells", "product", "epilogue", "column", "local", "pooled",
-    "spread",
+    "reduce", "constant", "share", "view", "alias",
 ]  # fmt: skip
+CudaTemplate = Literal["cells", "product", "epilogue", "column", "local", "pooled", "spread", "reduce", "alias"]
+Template = NumpyTemplate | CudaTemplate
 SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
 VIEWS: tuple[Template, ...] = ("strided", *SCATTERED, "pointwise")  # these write to an array with any strides
 MADE_ONCE: tuple[Template, ...] = ("scatter", "constant", "share")
@@ -117,7 +119,8 @@ class Plan:
     """Inputs, stages in order, and what is asked of them; ``outputs`` maps public names to stages.
 
     ``parameters`` maps public names of parameters to inputs; ``block`` is how many images are worked on at a time.
-    ``labels`` are the inputs that hold a single 1 in each row, and may be given as its place.
+    ``labels`` are the inputs that hold a single 1 in each row, and may be given as its place.  ``legend`` says in words
+    what tensors are, for whoever reads the text: names and what they mean.
     """
 
     algorithm: str
@@ -128,6 +131,7 @@ class Plan:
     parameters: Mapping[str, str] = field(default_factory=dict)
     block: int = 64
     labels: tuple[str, ...] = ()
+    legend: tuple[tuple[tuple[str, ...], str], ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Stage]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from codegen.plan import Plan, PlanError, Stage, Template, reads_of
+from codegen.plan import ADJACENT, Plan, PlanError, Stage, Template, reads_of
 from codegen.plans.definition import axis_letters, input_gradient, is_product, weight_gradient
 from codegen.plans.elementwise import Cotangent
 from codegen.plans.network import Join, pool_of
@@ -27,7 +27,6 @@ from derive.indices import Index, index, variables
 from derive.layers import Applied, Conv, Flatten, Linear, Sequential, Sigmoid
 from derive.terms import Apply, Expr, Maximum, Substitution, Tensor, define, tensor, term
 
-ADJACENT = 4  # cells of a product that one thread has side by side
 CLASSES = 64  # up to so many classes every thread of a row forms the row's maximum and sum itself
 
 
@@ -55,9 +54,15 @@ class Builder:
     stages: list[Stage] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    legend: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
-    def add(self, stage: Stage) -> Stage:
+    def tell(self, meaning: str, *names: str) -> None:
+        """Say what tensors are."""
+        self.legend.append((names, meaning))
+
+    def add(self, stage: Stage, meaning: str) -> Stage:
         """Append a stage, as a matrix product where that pays."""
+        self.tell(meaning, stage.name)
         made = replace(stage, template="cells") if stage.template == "product" and not is_product(stage) else stage
         self.stages.append(made)
         return made
@@ -67,6 +72,8 @@ class Builder:
         for key, t in step.parameters.items():
             self.inputs.append(t)
             self.parameters[f"{at}.{key}"] = t.name
+        names = [t.name for t in step.parameters.values()]
+        self.tell(f"{' and '.join(step.parameters)} of {_layer(step, at)}", *names)
 
 
 def device_network(net: Sequential, input_shape: Sequence[Index]) -> Plan:
@@ -89,6 +96,8 @@ def joined(net: Sequential, input_shape: Sequence[Index]) -> tuple[Plan, tuple[J
     target = tensor("T", x.box[0][1], net.output_shape(input_shape)[-1])
     steps = net.chain(x)
     made = Builder([x, target])
+    made.tell("the images", x.name)
+    made.tell("1 at the class that is an image's label, else 0", target.name)
     at, h = 0, x
     while at < len(steps):
         group = _group(made, steps, at, h)
@@ -107,7 +116,7 @@ def joined(net: Sequential, input_shape: Sequence[Index]) -> tuple[Plan, tuple[J
     gradients = {f"gradient {public}": f"d{name}" for public, name in made.parameters.items()}
     outputs = {"forward": h.name, "loss": "L", **gradients}
     plan = Plan("network", tuple(made.inputs), _fused(made.stages), outputs, parameters=made.parameters,
-                labels=(target.name,))  # fmt: skip
+                labels=(target.name,), legend=tuple(made.legend))  # fmt: skip
     return plan, tuple(_renewed(join, plan) for join in joins)
 
 
@@ -123,23 +132,31 @@ def _group(made: Builder, steps: Sequence[Applied], at: int, h: Tensor) -> Group
     if isinstance(layer, Conv) and layer.bias:
         made.take(step, at)
         tile, used = pool_of(at, following)
-        a = made.add(_activated(step, h, at))
-        output = a if used == 2 else made.add(_pooled(steps[at + 2], a, at, tile))
+        a = made.add(_activated(step, h, at), _output(steps, at + 1))
+        output = a if used == 2 else made.add(_pooled(steps[at + 2], a, at, tile), _output(steps, at + 2))
         return Group(step, at + used - 1, at, h, a, output, tile)
     if isinstance(layer, Linear) and layer.bias and h is not made.inputs[0]:
         made.take(step, at)
         if following and isinstance(following[0], Sigmoid):
-            a = made.add(_activated(step, h, at))
+            a = made.add(_activated(step, h, at), _output(steps, at + 1))
             return Group(step, at + 1, at, h, a, a)
         z = define(f"Z{at}", list(step.y.box), _on(step, h))
-        return Group(step, at, at, h, None, made.add(Stage(z, "product", "b n k")))
+        return Group(step, at, at, h, None, made.add(Stage(z, "product", "b n k"), _output(steps, at)))
     if isinstance(layer, Flatten) and h is not made.inputs[0] and h.rank > 2:
         flat = define(f"F{at}", list(step.y.box), _on(step, h))
-        return Group(step, at, at, h, None, made.add(Stage(flat, "alias", "b k")))
+        return Group(step, at, at, h, None, made.add(Stage(flat, "alias", "b k"), _output(steps, at)))
     raise PlanError(
         f"layer {at} is {layer}: the network plan knows convolution + sigmoid, with or without pooling, flatten, and "
         "dense layers with or without sigmoid, each with a bias, the first one a convolution"
     )
+
+
+def _layer(step: Applied, at: int) -> str:
+    return f"layer {at} ({type(step.layer).__name__})"
+
+
+def _output(steps: Sequence[Applied], at: int) -> str:
+    return f"output of {_layer(steps[at], at)}"
 
 
 def _on(step: Applied, h: Tensor) -> Expr:
@@ -178,23 +195,25 @@ def _loss(made: Builder, z: Tensor, target: Tensor) -> Stage:
     few = classes[1].constant is None or classes[1].constant <= CLASSES
     row: dict[str, Tensor] = {}
 
-    def rows(name: str, body: Expr, letters: str) -> None:
-        row[name] = made.add(Stage(define(name, [batch], body), "local" if few else "cells", letters)).tensor
+    def rows(name: str, body: Expr, letters: str, meaning: str) -> None:
+        stage = Stage(define(name, [batch], body), "local" if few else "cells", letters)
+        row[name] = made.add(stage, meaning).tensor
 
     def relative(depth: int) -> Apply:
         top = term(depth, row["M"][(b,)])
         return Apply("exp", term(depth, z[b, n]) - top)
 
-    rows("M", term(1, Maximum((classes,), (), term(2, z[b, n]))), "b n")
-    rows("Se", term(1, relative(2), over=[classes]), "b n")
-    share = made.add(Stage(define("Share", [], term(0, Apply("recip", term(0, over=[batch])))), "local")).tensor
+    rows("M", term(1, Maximum((classes,), (), term(2, z[b, n]))), "b n", "an image's largest logit")
+    rows("Se", term(1, relative(2), over=[classes]), "b n", "sum of the exponentials of its logits, relative to that")
+    one = term(0, Apply("recip", term(0, over=[batch])))
+    share = made.add(Stage(define("Share", [], one), "local"), "1 over the number of images").tensor
     total = term(1, Apply("log", term(1, row["Se"][(b,)]))) + term(1, row["M"][(b,)])
-    rows("Le", total - term(1, target[b, n], z[b, n], over=[classes]), "b n")
+    rows("Le", total - term(1, target[b, n], z[b, n], over=[classes]), "b n", "an image's loss")
     mean = term(0, row["Le"][(b,)], share[()], over=[batch])
-    made.add(Stage(define("L", [], mean), "reduce", "b"))
+    made.add(Stage(define("L", [], mean), "reduce", "b"), "the loss: the mean of those")
     soft = term(2, relative(2), Apply("recip", term(2, row["Se"][(b,)])), share[()])
     body = soft - term(2, target[b, n], share[()])
-    return made.add(Stage(define("dL", list(z.box), body), "cells", "b n"))
+    return made.add(Stage(define("dL", list(z.box), body), "cells", "b n"), f"gradient of the loss by {z.name}")
 
 
 # --- backwards ----------------------------------------------------------------------------------------------------
@@ -202,11 +221,13 @@ def _loss(made: Builder, z: Tensor, target: Tensor) -> Stage:
 
 def _backward(made: Builder, group: Group, down: Stage, *, first: bool) -> Stage | None:
     """The backward stages from the cotangent of a group's output; gives the cotangent of its input unless ``first``."""
+    to_input = f"gradient of the loss by {group.x.name}"
     if isinstance(group.first.layer, Flatten):
-        return made.add(_unflattened(down.tensor, group))
-    dz = down if group.activated is None else made.add(_to_sum(group, group.activated, down.tensor))
+        return made.add(_unflattened(down.tensor, group), to_input)
+    to_sum = f"gradient of the loss by the output of {_layer(group.first, group.at)}"
+    dz = down if group.activated is None else made.add(_to_sum(group, group.activated, down.tensor), to_sum)
     _parameters(made, group, dz)
-    return None if first else made.add(_to_input(group, dz.tensor))
+    return None if first else made.add(_to_input(group, dz.tensor), to_input)
 
 
 def _to_sum(group: Group, a: Stage, down: Tensor) -> Stage:
@@ -239,6 +260,7 @@ def _parameters(made: Builder, group: Group, dz: Stage) -> None:
     du = define(f"d{bias.name}", list(bias.box), summed)
     beside: Template = "column" if dw.template == "product" else "reduce"
     made.stages.append(Stage(du, beside, f"n b {axis_letters('i', axes)}"))
+    made.tell(f"gradients of the loss by {weight.name} and {bias.name}", dw.name, du.name)
 
 
 def _to_input(group: Group, dz: Tensor) -> Stage:

@@ -12,10 +12,13 @@ from codegen.contraction import contraction
 from codegen.cupy_module import cupy_source
 from codegen.plan import BATCH
 from codegen.plans.definition import definition
+from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
-from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, best_tile
+from codegen.templates.cuda.prelude import cuda_text
+from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, best_tile
 from derive.layers import Applied, Conv1d
 from derive.terms import tensor
+from runtime.simt import compile  # noqa: A004 - as runtime.compile
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 pytestmark = needs_compiler
@@ -58,28 +61,53 @@ def test_rows_columns_and_terms_beyond_the_edges_of_a_tile(
     assert launched.grid[0] == 2 * -(-2 * columns // tile.columns)
 
 
-@pytest.mark.parametrize("tiles", [TILES, HALVES, TF32])
-def test_a_thread_has_an_equal_share_of_a_tile(tiles: tuple[AnyTile, ...]) -> None:
-    for tile in tiles:
+KINDS = {"float32": TILES, "float16": HALVES, "tf32": TF32}
+
+
+@pytest.mark.parametrize("numbers", KINDS)
+def test_a_thread_has_an_equal_share_of_a_tile(numbers: str) -> None:
+    for tile in KINDS[numbers]:
         assert tile.threads % 32 == 0
         assert tile.threads <= 1024
         assert tile.rows % tile.own_rows == tile.columns % tile.own_columns == 0
-        for side in (tile.rows, tile.columns):
-            for deep in (False, True):
-                count, own, term = tile.places(side, deep=deep)
-                pairs = [(eval(own, {"place": _Floor(k)}), eval(term, {"place": _Floor(k)})) for k in range(count)]
-                assert len(set(pairs)) == count
-                assert {p[0] for p in pairs} == set(range(side))
 
 
-class _Floor(int):
-    """An integer whose quotient is that of C."""
+def slices(tile: AnyTile) -> list[tuple[str, int, int]]:
+    """Every way to fetch a factor for a tile: the type in CUDA text, its rows or columns, and its terms."""
+    sides = (tile.rows, tile.columns)
+    if isinstance(tile, TensorTile):
+        return [(f"Slice<{n}, {tile.pairs}, {tile.threads}>", n, tile.pairs) for n in sides]
+    along = [(n, way) for n in sides for way in ("SIDE", "TERMS")]
+    return [(f"Slice<{n}, {tile.depth}, {tile.threads}, {way}>", n, tile.depth) for n, way in along]
 
-    def __truediv__(self, other: int) -> "_Floor":  # type: ignore[override]
-        return _Floor(int(self) // other)
 
-    def __mod__(self, other: int) -> "_Floor":
-        return _Floor(int(self) % other)
+@pytest.mark.parametrize("numbers", KINDS)
+def test_a_slice_is_fetched_whole_and_no_place_twice(numbers: str) -> None:
+    every = [found for tile in KINDS[numbers] for found in slices(tile)]
+    body = "\n".join(f"  at = put<{kind}>(own, term, at);" for kind, _, _ in every)
+    text = f"""
+template <class S> __device__ __forceinline__ int put(int* own, int* term, int at)
+{{
+  for (int place = threadIdx.x; place < S::CELLS; place += blockDim.x) {{
+    own[at + place] = S::own(place);
+    term[at + place] = S::term(place);
+  }}
+  return at + S::CELLS;
+}}
+extern "C" __global__ void places(int* own, int* term)
+{{
+  int at = 0;
+{body}
+}}"""
+    needs = "TensorTile" if numbers != "float32" else "Tile"
+    program = compile(cuda_text(NUMBERS[numbers], [Kernel(needs, f"// {needs}{text}", (), "1")]))
+    own, term = (np.zeros(sum(length * depth for _, length, depth in every), np.int32) for _ in range(2))
+    program.launch("places", 1, 32, [own, term])
+    at = 0
+    for kind, length, depth in every:
+        pairs = set(zip(own[at : at + length * depth], term[at : at + length * depth], strict=True))
+        assert pairs == {(n, k) for n in range(length) for k in range(depth)}, kind
+        at += length * depth
 
 
 def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:

@@ -69,14 +69,19 @@ TENSORS = emit(Conv2d(3, 9, 3, padding=1), backend="cupy", input_shape=(2, 3, 5,
 LEAN = emit(Conv2d(2, 3, 3, padding=1), backend="cupy", input_shape=(2, 2, 5, 4))
 
 FAULTS = {
-    "no barrier after the first slice": (PRODUCTS, r"keep\(0\);\n  __syncthreads\(\);", "keep(0);", "uninitialised"),
+    "no barrier after the first slice": (
+        PRODUCTS, r"keep\(rights\[0\]\);\n    __syncthreads\(\);", "keep(rights[0]);", "uninitialised",
+    ),
     "no barrier in the loop": (
-        PRODUCTS, r"keep\(slot \^ 1\);\n      __syncthreads\(\);", "keep(slot ^ 1);", "uninitialised",
+        PRODUCTS, r"keep\(rights\[slot \^ 1\]\);\n        __syncthreads\(\);", "keep(rights[slot ^ 1]);",
+        "uninitialised",
     ),
     "one buffer": (PRODUCTS, r"slot \^= 1;", "", ""),
-    "a column too many": (PRODUCTS, r"if \(column >= columns\) continue;", "if (column > columns) continue;", "out-of"),
-    "a row too many": (PRODUCTS, r"if \(row >= 9\) continue;", "if (row > 9) continue;", "out-of-bounds"),
-    "a term too many": (PRODUCTS, r"term < end", "term <= end", ""),
+    "a column too many": (PRODUCTS, r"column\(j\) >= columns\) continue;", "column(j) > columns) continue;", "out-of"),
+    "a row too many": (PRODUCTS, r"row\(i\) < rows\) put", "row(i) <= rows) put", "out-of-bounds"),
+    "a term too many": (PRODUCTS, r"term < (end|27|81)\b", r"term <= \1", ""),
+    "a factor along the wrong axis": (PRODUCTS, r"place % DEPTH : place / LENGTH", "place % DEPTH : place % DEPTH", ""),
+    "the columns of another block": (PRODUCTS, r"\(right, first_column, begin", "(right, Column(0), begin", ""),
     "padding on one side only": (PRODUCTS, r"i0 \* 2 \+ a0 - 1 >= 0 && |2 \* i0 \+ a0 - 1 >= 0 && ", "", ""),
     "the stride does not divide": (DILATED, r"\(h0 - 3 \* a0 \+ 1\) % 2 == 0 && ", "", ""),
     "no bias": (PRODUCTS, r"total \+ ACC\(u\[n\]\)", "total", "output"),
@@ -160,7 +165,7 @@ def test_a_batch_of_nothing() -> None:
 
 
 def test_a_text_that_does_not_compile_is_explained() -> None:
-    module = on_cpu(LEAN.source.replace("const int i1 =", "const int i1 = = ", 1))
+    module = on_cpu(LEAN.source.replace("const int rest =", "const int rest = = ", 1))
     with pytest.raises(RuntimeError, match="the CUDA text of this module does not compile here"):
         module.forward(X, W, U)
 

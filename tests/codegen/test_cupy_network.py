@@ -160,7 +160,7 @@ def test_a_text_that_is_not_its_stages_is_refuted(stage: str, change: Any) -> No
 @needs_compiler
 def test_a_barrier_left_out_is_found() -> None:
     e = emitted(Sequential(Conv1d(1, 1, 3), Sigmoid(), Flatten(), Linear(2, 2)), (2, 1, 4))
-    barrier, after = "  __syncthreads();\n", "  if (thread >= 32) return;\n"
+    barrier, after = "  __syncthreads();\n", "  if (thread >= 32) return sum;\n"
     assert barrier + after in e.source
     broken = e.source.replace(barrier + after, after)
     with pytest.raises(Refuted, match=r"race|nothing has been written there"):

@@ -155,3 +155,21 @@ def test_the_rows_of_a_loss_with_many_classes_are_stored() -> None:
     net = Sequential(Conv1d(1, 8, 3), Sigmoid(), Flatten(), Linear(56, 100))
     kinds = {s.name: s.template for s in device_network(net, (BATCH, index(1), index(9))).stages}
     assert [kinds[name] for name in ("M", "Se", "Le", "Share")] == ["cells", "cells", "cells", "local"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_legend_speaks_once_of_every_tensor(name: str) -> None:
+    net, shape = NETWORKS[name]
+    plan = device_network(net, shape)
+    told = [tensor_name for names, _ in plan.legend for tensor_name in names]
+    assert sorted(told) == sorted([*(t.name for t in plan.inputs), *plan.by_name])
+
+
+def test_the_legend_names_layers_and_quantities() -> None:
+    legend = {names: meaning for names, meaning in device_network(lenet(), (BATCH, *map(index, (1, 28, 28)))).legend}
+    assert legend["W3", "u3"] == "weight and bias of layer 3 (Conv2d)"
+    assert legend["A3",] == "output of layer 4 (Sigmoid)"
+    assert legend["F6",] == "output of layer 6 (Flatten)"
+    assert legend["dX3",] == "gradient of the loss by P0"
+    assert legend["dZ3",] == "gradient of the loss by the output of layer 3 (Conv2d)"
+    assert legend["dW3", "du3"] == "gradients of the loss by W3 and u3"

@@ -7,11 +7,11 @@ every access there is.
 
 from __future__ import annotations
 
-from importlib import resources
+import re
 
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.cuda.cells import cells_kernel
-from codegen.templates.cuda.kernels import Kernel, template
+from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.locals import locals_of
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.product import is_sum_over_batch, product_kernel, product_shares
@@ -43,7 +43,7 @@ def print_stage(
     """
     names = between(plan, then) if then is not None and then.template == "spread" else ()
     every = (*locals_of(plan, stage), stage, *names, then, pool, column)
-    said = [line for s in every if s for line in wrapped(formula(s))]
+    said = [line for s in every if s for line in wrapped(plain(formula(s)))]
     match stage.template:
         case "cells" | "local":
             return cells_kernel(plan, stage, said)
@@ -59,11 +59,12 @@ def print_stage(
             raise PlanError(f"{stage.name}: there is no CUDA template {stage.template}")
 
 
-def prelude(numbers: Numbers) -> str:
-    """The head of the text: types and functions."""
-    return template("prelude.cu").render(vars(numbers))
+def plain(text: str) -> str:
+    """A definition without the parentheses around a name or a number that is divided, or divides.
 
-
-def labels_prelude() -> str:
-    """What comes after it where labels are read."""
-    return (resources.files("codegen") / "templates" / "cuda" / "labels.cu").read_text(encoding="utf-8")
+    >>> plain("dX[b,n,((i0)//(2)),((h-a+1)//(2))]")
+    'dX[b,n,i0//2,(h-a+1)//2]'
+    """
+    text = re.sub(r"\((\w+)\)//", r"\1//", text)
+    text = re.sub(r"//\((\w+)\)", r"//\1", text)
+    return re.sub(r"(?<=[,\[])\(((?:\w+|\([^()]*\))//\w+)\)(?=[,\]])", r"\1", text)

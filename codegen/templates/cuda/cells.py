@@ -8,9 +8,9 @@ one kernel a channel.
 from __future__ import annotations
 
 from codegen.plan import Plan, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel, ceil_of, kernel_name, parameters
+from codegen.templates.cuda.kernels import BLOCK, Kernel, ceil_of, kernel_name, parameters, signature
 from codegen.templates.cuda.locals import arrays_of, declared, reads
-from codegen.templates.cuda.text import Scope, cells, unflattened, used
+from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
 from codegen.templates.cuda.value import Printer
 
 
@@ -23,15 +23,16 @@ def cells_kernel(plan: Plan, stage: Stage, formula: list[str]) -> Kernel:
     printer = Printer(stage, arrays_of(plan), known=before.known, labels=plan.labels)
     text = printer.expr(stage.body, scope)
     count = cells(stage.tensor.box)
-    body = [*before.lines, *printer.lines, f"{stage.name}[cell] = REAL({text});"]
-    signature = f"{kernel_name(stage)}({parameters(read, stage.name, labels=plan.labels)})"
+    cell = flat_name(scope, range(rank), "cell")
+    body = [*before.lines, *printer.lines, f"{stage.name}[{cell}] = REAL({text});"]
+    said = signature(kernel_name(stage), parameters(read, stage.name, labels=plan.labels))
     lines = [
         *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {signature}',
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {said}',
         "{",
-        f"  const INDEX cell = (INDEX)blockIdx.x * {BLOCK} + threadIdx.x;",
-        f"  if (cell >= {scope.text(count)}) return;",
-        *(f"  {line}" for line in [*used(unflattened(scope, range(rank), "cell"), body), *body]),
+        f"  const INDEX {cell} = (INDEX)blockIdx.x * {BLOCK} + threadIdx.x;",
+        f"  if ({cell} >= {scope.text(count)}) return;",
+        *(f"  {line}" for line in [*gathered(used(unflattened(scope, range(rank), cell), body)), *body]),
         "}",
     ]
     return Kernel(kernel_name(stage), "\n".join(lines), (*read, stage.name), ceil_of(scope.text(count), BLOCK))

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from codegen.plan import Stage
 from codegen.templates.cuda.text import grouped
 
+LINE, ONE_LINE = 112, 56  # characters of a signature on a line of its own, and behind the words before it
 BLOCK = 256  # threads of a block where nothing else decides
 
 
@@ -61,6 +62,18 @@ def parameters(
     pointers = [f"const {'long long' if name in labels else 'REAL'}* __restrict__ {name}" for name in read]
     pointers += [f"{'ACC' if partial else 'REAL'}* __restrict__ {name}" for name in written]
     return ", ".join([*pointers, "INDEX N", *(f"INDEX {name}" for name in numbers)])
+
+
+def signature(name: str, given: str) -> str:
+    """A kernel's name and parameters, on as many lines as that takes."""
+    if len(name) + len(given) < ONE_LINE:
+        return f"{name}({given})"
+    lines = [""]
+    for part in given.split(", "):
+        if len(lines[-1]) + len(part) > LINE:
+            lines.append("")
+        lines[-1] += f"{part}, "
+    return f"{name}(\n    " + "\n    ".join(line.rstrip() for line in lines)[:-1] + ")"
 
 
 def kernel_name(stage: Stage) -> str:

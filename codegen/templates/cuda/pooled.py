@@ -16,13 +16,11 @@ from fractions import Fraction
 from math import prod
 
 from codegen.contraction import Contraction
-from codegen.plan import PlanError, Stage
+from codegen.plan import ADJACENT, PlanError, Stage
 from codegen.templates.cuda.text import Scope, cells, kind_of, unflattened
 from codegen.templates.cuda.value import scaled
 from derive.indices import Index, Interval, index, var, variables
 from derive.terms import Read
-
-ADJACENT = 4  # columns that belong to one thread
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Pool:
         return prod(self.sides)
 
 
-def pool_of(stage: Stage, product: Stage) -> Pool | None:
+def mean_over_tiles(stage: Stage, product: Stage) -> Pool | None:
     """A stage as the mean over tiles of a product; None where it is none, or no thread has its tiles.
 
     ``P[b,n,j..] = c Sum_{r < t} A[b, n, t j + r, ..]``
@@ -59,12 +57,11 @@ def pool_of(stage: Stage, product: Stage) -> Pool | None:
 
 @dataclass(frozen=True)
 class Tiled:
-    """The columns of a product tile by tile: how many, and what is declared of a column."""
+    """The columns of a product tile by tile: how many, what is declared of one, and whether it is a cell."""
 
     total: Index
     places: list[str]
     conditions: list[str]
-    tiles: list[str]
 
 
 def tiled(c: Contraction, pool: Pool, scope: Scope) -> Tiled:
@@ -72,40 +69,37 @@ def tiled(c: Contraction, pool: Pool, scope: Scope) -> Tiled:
     rank = c.stage.tensor.rank
     if c.rows != (1,) or c.columns != (0, *range(2, rank)) or c.batch:
         raise PlanError(f"{pool.stage.name}: {c.stage.name} has no columns that lie in tiles")
+    axes = len(pool.sides)
     box: list[Interval] = [c.stage.tensor.box[0]]
     counts = [(high + t - 1) // t for (_, high), t in zip(c.stage.tensor.box[2:], pool.sides, strict=True)]
     box += [(index(0), index(n.constant or 0)) for n in counts]
     box += [(index(0), index(t)) for t in pool.sides]
     names = pool.stage.names
     own = Scope((names[0], *names[2 : len(box) + 1]), tuple(box))
-    declared = unflattened(own, range(len(box)), "column")
-    values = [line.partition(" = ")[2].rstrip(";") for line in declared]
-    batch, axes = declared[0], len(pool.sides)
-    places, conditions = [batch], []
+    places, conditions = unflattened(own, range(len(box)), "column"), []
     for axis, t in enumerate(pool.sides):
-        high = c.stage.tensor.box[2 + axis][1]
-        name = scope.letters[2 + axis]
-        places.append(f"const {kind_of(high)} {name} = {values[1 + axis]} * {t} + {values[1 + axes + axis]};")
+        high, name = c.stage.tensor.box[2 + axis][1], scope.letters[2 + axis]
+        cell = var(1 + axis) * t + var(1 + axes + axis)
+        places.append(f"const {kind_of(high)} {name} = {own.text(cell)};")
         if (high.constant or 0) % t:
             conditions.append(f"{name} < {scope.text(high)}")
-    return Tiled(cells(box), places, conditions, declared[1 : 1 + axes])
+    return Tiled(cells(box), places, conditions)
 
 
-def lines(c: Contraction, pool: Pool, columns: Tiled, value: str, place: str) -> list[str]:
-    """What a thread does with an element: store it, add it to its tile, and with the tile's last one store the mean."""
+def lines(c: Contraction, pool: Pool, columns: Tiled, value: str, place: str) -> tuple[list[str], list[str]]:
+    """What a thread does with an element, which it gives back, and with the sum of a tile."""
     stage, rank = pool.stage, pool.stage.tensor.rank
     names = stage.names[:rank]
     own = Scope(names, stage.tensor.box)
     there = own.offset(stage.tensor, [var(v) for v in range(rank)])
-    first, last = (f"j % {pool.cells} == {k}" for k in (0, pool.cells - 1))
+    whole = _inside(stage, names, pool.sides, c.stage.tensor.box)
+    mean = f"{stage.name}[{there}] = REAL({scaled('total', pool.share)});"
     stored = f"{c.stage.name}[{place}] = REAL(value);"
-    whole = [last, *_inside(stage, names, pool.sides, c.stage.tensor.box)]
     return [
         f"const ACC value = {value};",
         f"if ({' && '.join(columns.conditions)}) {stored}" if columns.conditions else stored,
-        f"pooled[i] = {first} ? value : pooled[i] + value;",
-        f"if ({' && '.join(whole)}) {stage.name}[{there}] = REAL({scaled('pooled[i]', pool.share)});",
-    ]
+        "return value;",
+    ], [f"if ({' && '.join(whole)}) {mean}" if whole else mean]
 
 
 def _inside(stage: Stage, names: Sequence[str], sides: Sequence[int], box: Sequence[Interval]) -> list[str]:

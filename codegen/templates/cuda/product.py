@@ -1,8 +1,9 @@
 """A sum of products as a tiled matrix product, windows formed on the way into shared memory.
 
 The matrix of windows is never stored: an element of it is fetched from the image when a block needs it, by the index
-that the stage says (implicit im2col).  A block keeps two slices of each factor in shared memory, one in use and one
-being filled; a thread keeps a small tile of sums in registers.
+that the stage says (implicit im2col).  How a block goes about it stands once in the prelude (``tile.cu``, for tensor
+cores ``tensor_tile.cu``); a kernel hands over what is its own: the factors as functions of row or column and term, the
+terms of its sum, and what is done with a result.
 
 A sum over the batch has few results and a great many terms.  It is *split*: blocks sum a share of the terms each into
 an array of partial sums, and a second kernel adds those up, always in the same order.
@@ -15,30 +16,33 @@ the cells of a tile (``codegen.templates.cuda.spread``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from codegen.contraction import TOTAL, Contraction, Side, contraction
 from codegen.plan import Plan, PlanError, Stage, reads_of
-from codegen.templates.cuda.kernels import Kernel, ceil_of, kernel_name, parameters, template, times
+from codegen.templates.cuda.kernels import Kernel, kernel_name, parameters, signature, template
+from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
 from codegen.templates.cuda.locals import arrays_of, reads
-from codegen.templates.cuda.pooled import Tiled, pool_of, tiled
 from codegen.templates.cuda.pooled import lines as pooled_lines
+from codegen.templates.cuda.pooled import mean_over_tiles, tiled
 from codegen.templates.cuda.shares import Shares, is_split
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
-from codegen.templates.cuda.text import Scope, cells, grouped, kind_of, unflattened, used
+from codegen.templates.cuda.text import LINE, Scope, cells, gathered, grouped, kind_of, unflattened, used
 from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile
 from codegen.templates.cuda.value import Printer
-from derive.indices import var, variables
+from derive.indices import Index, var, variables
 from derive.terms import Read, Substitution
 
 
-def scope_of(c: Contraction) -> Scope:
-    """Every variable of the stage, those of the sum last."""
-    names = c.stage.names
-    box = (*c.stage.tensor.box, *c.monomial.binders)
-    return Scope(names[: len(box)], box)
+@dataclass
+class Result:
+    """What is done with a sum: a function of the column, which declares ``places``, of one of the row and the sum."""
+
+    lines: list[str]
+    places: list[str] = field(default_factory=list)
+    total: str = "total"
 
 
 def product_kernel(
@@ -50,35 +54,54 @@ def product_kernel(
     ``then`` is its epilogue, or a stage that it is spread to; ``pool`` the mean over its tiles.
     """
     c, scope = _contraction(stage)
-    tile = best_tile(tiles, *_sizes(c, scope), splits=False, itemsize=itemsize)
+    layout = Layout(c, scope, best_tile(tiles, *_sizes(c, scope), splits=False, itemsize=itemsize))
     target = then or stage
     read = reads(plan, *_both(plan, stage, then))
-    printer = Printer(stage, arrays_of(plan), known={TOTAL.name: "total"})
-    value = printer.expr(c.epilogue, scope)
-    place = scope.offset(stage.tensor, [var(v) for v in range(stage.tensor.rank)])
-    lines = [*printer.lines, f"{target.name}[{place}] = REAL({value});"]
-    if then is not None and then.template == "spread":
-        lines = [*printer.lines, *spread_lines(plan, stage, then, value)]
-    elif then is not None:
-        after = Printer(stage, arrays_of(plan), known={stage.name: stage.name}, part=f"{then.name}_part")
-        last = after.expr(then.body, scope)
-        lines = [
-            *printer.lines,
-            f"const ACC {stage.name} = {value};",
-            *after.lines,
-            f"{then.name}[{place}] = REAL({last});",
-        ]
-    name, written, columns = kernel_name(target), [target.name], None
-    if pool is not None and then is None:
-        found = pool_of(pool, stage)
+    name, written = kernel_name(target), [target.name]
+    if pool is None or then is not None:
+        results, store = {"store": _finished(plan, layout, stage, then)}, "store"
+    else:
+        found = mean_over_tiles(pool, stage)
         if found is None:
             raise PlanError(f"{pool.name}: {pool.body.text} is no mean over tiles of {stage.name} that a thread has")
         columns = tiled(c, found, scope)
+        layout = Layout(c, scope, layout.tile, False, columns.total, columns.places, columns.conditions)
         written.append(pool.name)
-        lines = [*printer.lines, *pooled_lines(c, found, columns, value, place)]
-    signature = parameters(read, *written)
-    text, blocks = _printed(c, tile, lines, name=name, formula=formula, signature=signature, tiles=columns)
-    return Kernel(name, text, (*read, *written), blocks, tile.threads)
+        printer, value = _value(plan, stage, c, scope, "total")
+        stored, pooled = pooled_lines(c, found, columns, value, scope.offset(stage.tensor, _own(stage)))
+        results = {"store": Result([*printer.lines, *stored]), "pool": Result(pooled)}
+        store = f"store_pooled<{found.cells}>"
+    said = signature(name, parameters(read, *written))
+    text = _printed(layout, results, formula=formula, signature=said, store=store)
+    return Kernel(name, text, (*read, *written), layout.blocks, layout.tile.threads)
+
+
+def _finished(plan: Plan, layout: Layout, stage: Stage, then: Stage | None) -> Result:
+    """A sum becomes an element of the stage, or of ``then``."""
+    c, scope = layout.c, layout.scope
+    place = scope.offset(stage.tensor, _own(stage))
+    is_sum = then is not None and _value(plan, stage, c, scope, "total")[1] == "total"
+    total = stage.name if is_sum else "total"
+    printer, value = _value(plan, stage, c, scope, total)
+    if then is None:
+        return Result([*printer.lines, f"{stage.name}[{place}] = REAL({value});"])
+    before = [*printer.lines, *([] if is_sum else [f"const ACC {stage.name} = {value};"])]
+    if then.template == "spread":
+        return Result([*before, *spread_lines(plan, stage, then)], total=total)
+    after = Printer(stage, arrays_of(plan), known={stage.name: stage.name}, part=f"{then.name}_part")
+    last = after.expr(then.body, scope)
+    return Result([*before, *after.lines, f"{then.name}[{place}] = REAL({last});"], total=total)
+
+
+def _value(plan: Plan, stage: Stage, c: Contraction, scope: Scope, total: str) -> tuple[Printer, str]:
+    """The statements and the text of a result, from the sum."""
+    printer = Printer(stage, arrays_of(plan), known={TOTAL.name: total})
+    return printer, printer.expr(c.epilogue, scope)
+
+
+def _own(stage: Stage) -> list[Index]:
+    """The place of a stage's own element."""
+    return [var(v) for v in range(stage.tensor.rank)]
 
 
 def product_shares(
@@ -87,23 +110,24 @@ def product_shares(
 ) -> Shares:  # fmt: skip
     """The shares of a stage whose sum runs over the batch, and of the sum of its left factor, if that is asked for."""
     c, scope = _contraction(stage)
+    ones = column is not None
     if column is not None and not _is_column(column, c):
         raise PlanError(f"{column.name}: {column.body.text} is not the sum of the left factor of {stage.name}")
-    tile = best_tile(tiles, *_sizes(c, scope, further=int(column is not None)), splits=True, itemsize=itemsize)
+    tile = best_tile(tiles, *_sizes(c, scope, further=int(ones)), splits=True, itemsize=itemsize)
+    layout = Layout(c, scope, tile, ones)
     factors = {c.left.read.tensor.name, c.right.read.tensor.name}
     read = tuple(t for t in reads(plan, stage) if t in factors)
     name, target = kernel_name(stage), f"{stage.name}_shares"
-    rows, columns, depth, batches = (
-        cells(scope.intervals[v] for v in g) for g in (c.rows, c.columns, c.depth, c.batch)
-    )
-    columns = columns + int(column is not None)
-    outer = f"(split * {scope.text(batches)} + block)" if c.batch else "split"
-    place = f"({outer} * {scope.text(rows)} + row) * {grouped(scope.text(columns))} + column"
-    signature = parameters(read, target, numbers=("share", "splits"), partial=True)
-    lines = [f"{target}[{place}] = total;"]
-    text, blocks = _printed(c, tile, lines, name=name, formula=formula, signature=signature, ones=column is not None)
-    results = scope.text(rows * columns * batches)
-    kernel = Kernel(name, text, (*read, target), blocks, tile.threads, terms=scope.text(depth), results=results)
+    rows, columns, batches = (scope.text(n) for n in (layout.count(c.rows), layout.columns, layout.count(c.batch)))
+    outer = f"(split * {batches} + {layout.which})" if c.batch and batches != "1" else "split"
+    place = f"({outer} * {rows} + {layout.row}) * {grouped(columns)} + {layout.column}"
+    said = signature(name, parameters(read, target, numbers=("share", "splits"), partial=True))
+    results = {"store": Result([f"{target}[{place}] = total;"])}
+    text = _printed(layout, results, formula=formula, signature=said, store="store")
+    kernel = Kernel(
+        name, text, (*read, target), layout.blocks, tile.threads, terms=scope.text(layout.count(c.depth)),
+        results=scope.text(layout.count(c.rows) * layout.columns * layout.count(c.batch)),
+    )  # fmt: skip
     return Shares(kernel, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)
 
 
@@ -156,65 +180,66 @@ def _is_column(column: Stage, c: Contraction) -> bool:
 
 
 def _printed(
-    c: Contraction, tile: AnyTile, epilogue: list[str], *, name: str, formula: list[str], signature: str,
-    ones: bool = False, tiles: Tiled | None = None,
-) -> tuple[str, str]:  # fmt: skip
-    """The text of a kernel, and how many blocks it takes."""
-    scope = scope_of(c)
-    split = is_split(scope, c.depth)
-    rows, columns, depth, batches = (
-        cells(scope.intervals[v] for v in g) for g in (c.rows, c.columns, c.depth, c.batch)
-    )
-    columns = tiles.total if tiles else columns + int(ones)
-    places = [*tiles.places, *tiles.tiles] if tiles else unflattened(scope, c.columns, "column")
-    row_tiles = ceil((rows.constant or 0) / tile.rows)
-    text = template(tile.template).render(
-        name=name, formula=formula, tile=tile, split=split, row_tiles=row_tiles,
-        rows=scope.text(rows), columns=scope.text(columns), depth=scope.text(depth),
-        depth_kind=kind_of(depth), batch_text=f", {scope.text(batches)} times" if c.batch else "", parameters=signature,
-        batch=unflattened(scope, c.batch, "block"),
-        left=_fetched(c.left, c, scope, tile, "left", split=split),
-        right=_fetched(c.right, c, scope, tile, "right", split=split, ones=ones, tiles=tiles),
-        row_places=used(unflattened(scope, c.rows, "row"), epilogue),
-        column_places=used(places, epilogue), epilogue=epilogue, pooled=tiles is not None,
+    layout: Layout, results: Mapping[str, Result], *, formula: list[str], signature: str, store: str
+) -> str:  # fmt: skip
+    """The text of a kernel."""
+    c, scope, tile = layout.c, layout.scope, layout.tile
+    head, first_row, first_column = of_block(layout)
+    left, left_deep = _factor(layout, "left")
+    right, right_deep = _factor(layout, "right")
+    row_places = unflattened(scope, c.rows, layout.row)
+    for result in results.values():
+        result.lines = [*gathered(used(row_places, result.lines)), *result.lines]
+        result.places = gathered(used(layout.column_places, result.lines))
+    depth = layout.count(c.depth)
+    begin = "begin" if layout.split else "0" if kind_of(depth) == "int" else "INDEX(0)"
+    return template("product.cu").render(
+        formula=[*formula, *told(layout)], tile=tile, signature=signature, head=head, left=left, right=right,
+        term=layout.term, depth_kind=kind_of(depth), results=list(results.items()), store=store,
+        along=tile.along(left=left_deep, right=right_deep), first_row=first_row, first_column=first_column,
+        terms=f"{begin}, {layout.end}", rows=scope.text(layout.count(c.rows)), columns=layout.columns_text,
     )  # fmt: skip
-    return text, times(str(row_tiles), ceil_of(scope.text(columns), tile.columns), scope.text(batches))
 
 
-def _fetched(
-    side: Side, c: Contraction, scope: Scope, tile: AnyTile, name: str, *, split: bool, ones: bool = False,
-    tiles: Tiled | None = None,
-) -> dict[str, object]:  # fmt: skip
-    """How a block fetches its part of one factor, as the pieces of text that the template puts together.
+def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
+    """One factor as a function, and whether neighbours in memory are terms of the sum.
 
     With ``ones`` there is a column of ones after the last; beyond the last term the left factor makes it nothing.
-    ``tiles`` says of another order of the columns.
     """
-    group, flat = (c.rows, "row") if name == "left" else (c.columns, "column")
-    side_length = tile.rows if name == "left" else tile.columns
-    scope = scope.knowing(side.guards)
-    value = f"{side.read.tensor.name}[{scope.offset(side.read.tensor, side.read.at)}]"
-    depth = cells(scope.intervals[v] for v in c.depth)
-    total = tiles.total if tiles else cells(scope.intervals[v] for v in group)
-    places = tiles.places if tiles else unflattened(scope, group, flat)
+    c, tile = layout.c, layout.tile
+    side: Side = c.left if name == "left" else c.right
+    group, flat, length = (
+        (c.rows, layout.row, tile.rows) if name == "left" else (c.columns, layout.column, tile.columns)
+    )
+    scope = layout.scope.knowing(side.guards)
+    depth, total = layout.count(c.depth), layout.count(c.rows) if name == "left" else layout.columns
+    ones = layout.ones and name == "right"
     conditions = []
-    if ones or total.constant is None or total.constant % side_length:
-        conditions.append(f"{flat} < {scope.text(total)}")
-    if split or depth.constant is None or depth.constant % tile.depth:
-        conditions.append("term < end")
-    conditions += tiles.conditions if tiles else []
+    if ones or total.constant is None or total.constant % length:
+        count = total - 1 if ones else total
+        conditions.append(f"{flat} < {layout.columns_text if count.symbols else scope.text(count)}")
+    if layout.split or depth.constant is None or depth.constant % tile.depth:
+        conditions.append(f"{layout.term} < {layout.end}")
+    conditions += layout.inside if name == "right" else []
     conditions += [text for g in side.guards if (text := scope.guard(g)) is not None]
     conditions += dict.fromkeys(scope.inside(side.read))
+    value = f"{side.read.tensor.name}[{scope.offset(side.read.tensor, side.read.at)}]"
+    places = unflattened(scope, group, flat) if name == "left" else layout.column_places
     fetched = [*conditions, value]
-    count, own, term = tile.places(side_length, deep=_along_depth(side.read, scope, group, c.depth))
-    return {
-        "name": name, "flat": flat, "kind": kind_of(total), "own": own, "term": term,
-        "count": ceil(count / tile.threads), "cells": count, "uneven": count % tile.threads > 0,
-        "own_places": used(places, fetched),
-        "term_places": used(unflattened(scope, c.depth, "term"), fetched),
-        "conditions": " && ".join(conditions), "value": value,
-        "otherwise": f"REAL({flat} == {scope.text(total)} ? 1 : 0)" if ones else "REAL(0)",
+    otherwise = f"REAL({flat} == {scope.text(total - 1)} ? 1 : 0)" if ones else "REAL(0)"
+    if conditions:
+        value = _chosen(" && ".join(conditions), value, otherwise)
+    found: dict[str, object] = {
+        "flat": flat, "kind": kind_of(total), "value": value,
+        "places": gathered([*used(places, fetched), *used(unflattened(scope, c.depth, layout.term), fetched)]),
     }  # fmt: skip
+    return found, _along_depth(side.read, scope, group, c.depth)
+
+
+def _chosen(condition: str, value: str, otherwise: str) -> str:
+    """A choice, on two lines where one is too short."""
+    between_ = " " if len(condition) + len(value) + len(otherwise) < LINE else "\n        "
+    return f"{condition}{between_}? {value} : {otherwise}"
 
 
 def _along_depth(read: Read, scope: Scope, group: tuple[int, ...], depth: tuple[int, ...]) -> bool:

@@ -1,21 +1,19 @@
 """A sum over the batch of anything else than a product of two tensors: a block adds the terms of a share of one result.
 
-Each thread adds every 256th term, so neighbouring threads read neighbouring terms.  Then the 32 sums of a warp are
-added in pairs by shuffles, and the sums of the eight warps, by way of shared memory, in the same way by the first warp.
+Each thread adds every 256th term, so neighbouring threads read neighbouring terms.  Then the sums of the block are
+added in pairs, by a function of the prelude.
 """
 
 from __future__ import annotations
 
 from codegen.contraction import TOTAL
 from codegen.plan import Plan, PlanError, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel, kernel_name, parameters
+from codegen.templates.cuda.kernels import BLOCK, Kernel, kernel_name, parameters, signature
 from codegen.templates.cuda.locals import arrays_of, declared, reads
 from codegen.templates.cuda.shares import Shares, is_split
-from codegen.templates.cuda.text import Scope, cells, grouped, unflattened, used
+from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
 from codegen.templates.cuda.value import Printer
 from derive.terms import Monomial, expression, term
-
-WARP = 32
 
 
 def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
@@ -36,27 +34,25 @@ def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
     value = printer.expr(inner, scope)
     body = [*before.each, *printer.lines, f"sum += {value};"]
     split = parameters(read, shares, numbers=("share", "splits"), partial=True, labels=plan.labels)
+    cell, each = flat_name(scope, range(rank), "cell"), flat_name(scope, summed, "term")
+    of_block = (
+        ["split = blockIdx.x"] if results == "1" else [f"{cell} = blockIdx.x / splits", "split = blockIdx.x % splits"]
+    )
+    place = "split" if results == "1" else f"split * {results} + {cell}"
     lines = [
         *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {name}({split})',
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {signature(name, split)}',
         "{",
-        f"  __shared__ ACC sums[{BLOCK // WARP}];",
-        "  const int thread = threadIdx.x;",
-        f"  const INDEX cell = blockIdx.x / splits, split = blockIdx.x % splits, depth = {depth};",
+        f"  const INDEX {', '.join(of_block)}, depth = {depth};",
         "  const INDEX begin = split * share, end = begin + share < depth ? begin + share : depth;",
-        *(f"  {line}" for line in unflattened(scope, range(rank), "cell")),
+        *(f"  {line}" for line in gathered(used(unflattened(scope, range(rank), cell), [*body, *before.once]))),
         *(f"  {line}" for line in before.once),
         "  ACC sum = ACC(0);",
-        f"  for (INDEX term = begin + thread; term < end; term += {BLOCK}) {{",
-        *(f"    {line}" for line in [*used(unflattened(scope, summed, "term"), body), *body]),
+        f"  for (INDEX {each} = begin + threadIdx.x; {each} < end; {each} += {BLOCK}) {{",
+        *(f"    {line}" for line in [*gathered(used(unflattened(scope, summed, each), body)), *body]),
         "  }",
-        f"  for (int far = {WARP // 2}; far > 0; far /= 2) sum += __shfl_down_sync(0xffffffffu, sum, far);",
-        f"  if (thread % {WARP} == 0) sums[thread / {WARP}] = sum;",
-        "  __syncthreads();",
-        f"  if (thread >= {WARP}) return;",
-        f"  sum = thread < {BLOCK // WARP} ? sums[thread] : ACC(0);",
-        f"  for (int far = {BLOCK // WARP // 2}; far > 0; far /= 2) sum += __shfl_down_sync(0xffffffffu, sum, far);",
-        f"  if (thread == 0) {shares}[split * {grouped(results)} + cell] = sum;",
+        "  sum = sum_of_block(sum);",
+        f"  if (threadIdx.x == 0) {shares}[{place}] = sum;",
         "}",
     ]
     first = Kernel(name, "\n".join(lines), (*read, shares), results, terms=depth, results=results)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from codegen.contraction import TOTAL
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel
+from codegen.templates.cuda.kernels import BLOCK, Kernel, signature
 from codegen.templates.cuda.locals import arrays_of, reads
-from codegen.templates.cuda.text import Scope, cells, unflattened, used
+from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
 from codegen.templates.cuda.value import Printer
 from derive.indices import var
 from derive.terms import Expr
@@ -81,7 +81,7 @@ def added_up(
     blocks = [_blocks(shares) for shares in every]
     lines = [
         *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {name}({", ".join(pointers)})',
+        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {signature(name, ", ".join(pointers))}',
         "{",
     ]
     if len(every) == 1:
@@ -112,12 +112,22 @@ def _read_after(plan: Plan, shares: Shares) -> tuple[str, ...]:
 
 def _sum(shares: Shares, splits: str, block: str) -> list[str]:
     """The sum of a thread's number over all shares."""
+    if shares.count == "1":
+        return [
+            "if (threadIdx.x != 0) return;",
+            f"const ACC total = sum_of_shares({shares.array}, {splits}, 1, 0);",
+        ]
+    cell = _cell(shares)
     return [
-        f"const INDEX cell = {block} * {BLOCK} + threadIdx.x;",
-        f"if (cell >= {shares.count}) return;",
-        "ACC total = ACC(0);",
-        f"for (INDEX split = 0; split < {splits}; ++split) total += {shares.array}[split * {shares.count} + cell];",
+        f"const INDEX {cell} = {block} * {BLOCK} + threadIdx.x;",
+        f"if ({cell} >= {shares.count}) return;",
+        f"const ACC total = sum_of_shares({shares.array}, {splits}, {shares.count}, {cell});",
     ]
+
+
+def _cell(shares: Shares) -> str:
+    """What the place of a number in a share is called."""
+    return "cell" if shares.column is not None else flat_name(shares.scope, (*shares.outer, *shares.inner), "cell")
 
 
 def _stored(plan: Plan, shares: Shares, taken: Mapping[str, str]) -> list[str]:
@@ -128,15 +138,16 @@ def _stored(plan: Plan, shares: Shares, taken: Mapping[str, str]) -> list[str]:
     place = scope.offset(stage.tensor, [var(v) for v in range(stage.tensor.rank)])
     stored = [*printer.lines, _store(stage, place, value, taken)]
     if shares.column is None:
-        return [*used(unflattened(scope, (*shares.outer, *shares.inner), "cell"), stored), *stored]
+        return [*gathered(used(unflattened(scope, (*shares.outer, *shares.inner), _cell(shares)), stored)), *stored]
     columns = int(scope.text(cells(scope.intervals[v] for v in shares.inner)))
     beside = scope.offset(shares.column.tensor, [var(v) for v in shares.outer])
     last = [_store(shares.column, beside, "total", taken)]
+    row, column = flat_name(scope, shares.outer, "row"), flat_name(scope, shares.inner, "column")
     return [
-        f"const int row = cell / {columns + 1}, column = cell % {columns + 1};",
-        *used(unflattened(scope, shares.outer, "row"), [*stored, *last]),
-        f"if (column < {columns}) {{",
-        *(f"  {line}" for line in [*used(unflattened(scope, shares.inner, "column"), stored), *stored]),
+        f"const int {row} = cell / {columns + 1}, {column} = cell % {columns + 1};",
+        *gathered(used(unflattened(scope, shares.outer, row), [*stored, *last])),
+        f"if ({column} < {columns}) {{",
+        *(f"  {line}" for line in [*gathered(used(unflattened(scope, shares.inner, column), stored)), *stored]),
         "} else {",
         *(f"  {line}" for line in last),
         "}",

@@ -78,30 +78,32 @@ def between(plan: Plan, stage: Stage) -> tuple[Stage, ...]:
     return () if spread is None or spread.source.template != "alias" else (spread.source,)
 
 
-def lines(plan: Plan, product: Stage, stage: Stage, value: str) -> list[str]:
-    """What a thread does with an element of the product."""
+def lines(plan: Plan, product: Stage, stage: Stage) -> list[str]:
+    """What a thread does with an element of the product, which lies in a number of the product's name."""
     spread = spread_of(plan, stage)
     if spread is None or product_of(plan, stage) != product:
         raise PlanError(f"{stage.name} hands on no element of {product.name}")
     rank, source = stage.tensor.rank, spread.source
-    names, theirs = stage.names[:rank], source.names[:rank]
+    names, theirs = (stage.names[0], source.names[1], *stage.names[2:rank]), source.names[:rank]
     own = Scope(names, stage.tensor.box)
-    text = [f"const ACC {product.name} = {value};"]
-    if source != product:
-        text += _named(product, source)
-    if names[1] != theirs[1]:
-        text.append(f"const {kind_of(stage.tensor.box[1][1])} {names[1]} = {theirs[1]};")
+    text = _named(product, source) if source != product else []
     indent = ""
     for axis, t in enumerate(spread.sides, 2):
-        text += [f"{indent}#pragma unroll", f"{indent}for (int r{axis} = 0; r{axis} < {t}; ++r{axis}) {{"]
-        indent += "  "
         kind = kind_of(stage.tensor.box[axis][1])
-        text.append(f"{indent}const {kind} {names[axis]} = {theirs[axis]} * {t} + r{axis};")
+        first = Scope(theirs, source.tensor.box).text(var(axis) * t)
+        if t == 1:
+            text.append(f"{indent}const {kind} {names[axis]} = {first};")
+            continue
+        text += [
+            f"{indent}#pragma unroll",
+            f"{indent}for ({kind} {names[axis]} = {first}; {names[axis]} < {first} + {t}; ++{names[axis]}) {{",
+        ]
+        indent += "  "
     printer = Printer(stage, arrays_of(plan), known={source.name: product.name}, part=f"{stage.name}_part")
     body = printer.expr(stage.body, own)
     place = own.offset(stage.tensor, [var(v) for v in range(rank)])
     text += [f"{indent}{line}" for line in [*printer.lines, f"{stage.name}[{place}] = REAL({body});"]]
-    return [*text, *("  " * k + "}" for k in reversed(range(len(spread.sides))))]
+    return [*text, *("  " * k + "}" for k in reversed(range(len(indent) // 2)))]
 
 
 def _named(product: Stage, source: Stage) -> list[str]:

@@ -1,8 +1,9 @@
 """Indices, guards and addresses as C: what every CUDA template is made of.
 
-A variable is printed by its letter, the batch size as ``N``.  Sizes are numbers, so an index is bounded by interval
-arithmetic over the ranges of its variables, and a test that always holds is left out of the text.  Floor division is
-C's division where the numerator is known to be at least 0, else the function ``floor_divide``.
+A variable is printed by its letter, or by its value where it has but one, the batch size as ``N``.  Sizes are numbers,
+so an index is bounded by interval arithmetic over the ranges of its variables, and a test that always holds is left out
+of the text.  Floor division is C's division where the numerator is known to be at least 0, else the function
+``floor_divide``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, prod
 
 from codegen.plan import BATCH, PlanError
 from derive.indices import Atom, Divides, Guard, Index, Interval, NonNegative, Quotient, Sym, Var, index, var
@@ -18,6 +19,7 @@ from derive.terms import Read, Tensor
 
 Range = tuple[float, float]
 SMALL = 1 << 30  # numbers below this are computed in ``int``
+LINE = 98  # characters of a statement on one line
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Scope:
 
     def knowing(self, guards: Iterable[Guard]) -> Scope:
         """The scope in which divisions leave no remainder, by these guards: C divides such numbers as it should."""
-        found = [atom for g in guards if isinstance(g, Divides) for atom in (g.e // g.m).atoms()]
+        divisions = [(g.e // g.m).substitute(self._only_value) for g in guards if isinstance(g, Divides)]
+        found = [atom for e in divisions for atom in e.atoms()]
         return replace(self, exact=self.exact | {atom for atom in found if isinstance(atom, Quotient)})
 
     def inner(self, binders: Sequence[Interval], names: Sequence[str]) -> Scope:
@@ -89,11 +92,21 @@ class Scope:
 
     def text(self, e: Index) -> str:
         """An index as C."""
-        parts = [self._term(product, coefficient) for product, coefficient in e.terms]
+        terms = e.substitute(self._only_value).terms
+        parts = [self._term(product, coefficient) for product, coefficient in terms]
         if not parts:
             return "0"
         first = parts[0].removeprefix("+ ")
         return " ".join([f"-{first[2:]}" if first.startswith("- ") else first, *parts[1:]])
+
+    def _only_value(self, atom: Atom) -> Index | None:
+        """The value of a variable that has no other."""
+        return self.intervals[atom.level][0] if isinstance(atom, Var) and self.is_settled(atom.level) else None
+
+    def is_settled(self, level: int) -> bool:
+        """Whether a variable has one value only; it is printed as that."""
+        low, high = self.intervals[level]
+        return (high - low).constant == 1
 
     def _term(self, product: tuple[Atom, ...], coefficient: int) -> str:
         sign, size = ("-", -coefficient) if coefficient < 0 else ("+", coefficient)
@@ -154,25 +167,43 @@ class Scope:
         return any(e == var(level) and own == bounds for level, own in enumerate(self.intervals))
 
     def offset(self, t: Tensor, at: Sequence[Index]) -> str:
-        """The place of an element in the row-major array of a tensor: ``((b * 6 + c) * 28 + h) * 28 + w``."""
+        """The place of an element in the row-major array of a tensor: ``b * 4704 + ((c * 28 + h) * 28 + w)``.
+
+        What lies within an image is an ``int``, and stands in parentheses so that C computes it as one.
+        """
+        axes = [(e - low, high - low) for e, (low, high) in zip(at, t.box, strict=True) if (high - low).constant != 1]
+        outer = [k for k, (e, size) in enumerate(axes) if not self._is_small(e) or size.symbols]
+        first = outer[-1] + 1 if outer else 0
+        inner = prod_of(size for _, size in axes[first:])
+        if first in (0, len(axes)) or kind_of(inner) != "int":
+            return self._flat(t, axes)
+        image, within = (self._horner(part) for part in (axes[:first], axes[first:]))
+        return f"{grouped(image)} * {inner.constant}" + (f" + {grouped(within)}" if within != "0" else "")
+
+    def _flat(self, t: Tensor, axes: Sequence[tuple[Index, Index]]) -> str:
+        text = self._horner(axes)
+        large = cells(t.box)
+        if not large.symbols and kind_of(large) == "INDEX" and all(self._is_small(e) for e, _ in axes):
+            return f"(INDEX){text}" if text.startswith("(") or text.isidentifier() else f"(INDEX)0 + {text}"
+        return text
+
+    def _horner(self, axes: Sequence[tuple[Index, Index]]) -> str:
+        """``(c * 28 + h) * 28 + w``."""
         text = ""
-        for e, (low, high) in zip(at, t.box, strict=True):
-            shifted, size = e - low, high - low
-            if size.constant == 1 and shifted.constant == 0:
-                continue
-            own = self.text(shifted)
-            if not text:
+        for e, size in axes:
+            own = self.text(e)
+            if text in ("", "0"):
                 text = own
-            elif shifted.constant == 0:
+            elif own == "0":
                 text = f"{grouped(text)} * {self.text(size)}"
             else:
                 signed = f"- {own[1:]}" if own.startswith("-") else f"+ {own}"
                 text = f"{grouped(text)} * {self.text(size)} {signed}"
-        narrow = all(kind_of(self.intervals[v][1]) == "int" for e in at for v in e.variables)
-        large = cells(t.box)
-        if narrow and not large.symbols and kind_of(large) == "INDEX":  # int variables alone, and many elements
-            text = f"(INDEX){text}" if text.startswith("(") or text.isidentifier() else f"(INDEX)0 + {text}"
         return text or "0"
+
+    def _is_small(self, e: Index) -> bool:
+        """Whether C computes an index as an ``int``: from variables of that type alone."""
+        return not e.symbols and all(kind_of(self.intervals[v][1]) == "int" for v in e.variables)
 
 
 def _comparison(scope: Scope, e: Index) -> str:
@@ -195,10 +226,12 @@ def _floor(value: float, by: int) -> float:
 
 def cells(box: Iterable[Interval]) -> Index:
     """The number of elements of a box."""
-    total = index(1)
-    for low, high in box:
-        total = total * (high - low)
-    return total
+    return prod_of(high - low for low, high in box)
+
+
+def prod_of(sizes: Iterable[Index]) -> Index:
+    """The product of sizes."""
+    return prod(sizes, start=index(1))
 
 
 def kind_of(count: Index) -> str:
@@ -213,11 +246,28 @@ def kind_of(count: Index) -> str:
 def unflattened(scope: Scope, levels: Sequence[int], flat: str) -> list[str]:
     """Declarations of these variables from the place of their combination in row-major order.
 
+    Of a large number, what is left within an image comes first, so that the rest is computed with ``int``.
+
     >>> from derive.indices import interval
     >>> scope = Scope(("b", "n", "i"), (interval(0, BATCH), interval(0, 6), interval(0, 28)))
-    >>> unflattened(scope, (0, 1, 2), "cell")
-    ['const INDEX b = cell / 168;', 'const int n = cell / 28 % 6;', 'const int i = cell % 28;']
+    >>> for line in unflattened(scope, (0, 1, 2), "cell"):
+    ...     print(line)
+    const INDEX b = cell / 168;
+    const int rest = cell % 168;
+    const int n = rest / 28;
+    const int i = rest % 28;
+    >>> unflattened(scope, (2,), "cell"), unflattened(scope, (2,), "i")
+    (['const int i = cell;'], [])
     """
+    kept = [level for level in levels if not scope.is_settled(level)]
+    inner = cells(scope.intervals[level] for level in kept[1:])
+    if len(kept) > 2 and kind_of(scope.intervals[kept[0]][1]) == "INDEX" and kind_of(inner) == "int":
+        within = f"const int rest = {flat} % {scope.text(inner)};"
+        return [*_declared(scope, kept, flat)[:1], within, *_declared(scope, kept[1:], "rest")]
+    return _declared(scope, kept, flat)
+
+
+def _declared(scope: Scope, levels: Sequence[int], flat: str) -> list[str]:
     lines: list[str] = []
     inner = index(1)
     for place, level in reversed(list(enumerate(levels))):
@@ -227,14 +277,51 @@ def unflattened(scope: Scope, levels: Sequence[int], flat: str) -> list[str]:
             text += f" % {grouped(scope.text(high - low))}"
         if low.constant != 0:
             text += f" + {scope.text(low)}"
-        if (high - low).constant == 1:
-            text = scope.text(low)
-        lines.insert(0, f"const {kind_of(high)} {scope.letters[level]} = {text};")
+        if text != scope.letters[level]:
+            lines.insert(0, f"const {kind_of(high)} {scope.letters[level]} = {text};")
         inner = inner * (high - low)
     return lines
 
 
+def flat_name(scope: Scope, levels: Sequence[int], otherwise: str) -> str:
+    """What the place of a combination of variables is called: the one variable's own letter, where it is its value."""
+    kept = [level for level in levels if not scope.is_settled(level)]
+    if len(kept) != 1 or scope.intervals[kept[0]][0].constant != 0:
+        return otherwise
+    return scope.letters[kept[0]]
+
+
 def used(declarations: Sequence[str], texts: Iterable[str]) -> list[str]:
-    """The declarations of those variables that occur in these texts."""
-    words = {word for text in texts for word in re.findall(r"\w+", text)}
-    return [line for line in declarations if line.split()[2] in words]
+    """The declarations of those variables that occur in these texts, or in a declaration that is kept.
+
+    >>> used(["const int rest = cell % 6;", "const int n = rest / 2;", "const int i = rest % 2;"], ["Y[n]"])
+    ['const int rest = cell % 6;', 'const int n = rest / 2;']
+    """
+    words = words_of(texts)
+    kept: list[str] = []
+    for line in reversed(declarations):
+        if line.split()[2] in words:
+            kept.insert(0, line)
+            words |= words_of([line])
+    return kept
+
+
+def gathered(declarations: Iterable[str]) -> list[str]:
+    """The same declarations, neighbours of one type in one statement as long as a line holds them.
+
+    >>> gathered(["const INDEX b = cell / 9;", "const int i = cell / 3 % 3;", "const int j = cell % 3;"])
+    ['const INDEX b = cell / 9;', 'const int i = cell / 3 % 3, j = cell % 3;']
+    """
+    found: list[str] = []
+    for line in declarations:
+        kind, rest = line[: len(line) - len(line.split(" ", 2)[2])], line.split(" ", 2)[2]
+        if found and found[-1].startswith(kind) and len(found[-1]) + len(rest) < LINE:
+            found[-1] = f"{found[-1][:-1]}, {rest}"
+        else:
+            found.append(line)
+    return found
+
+
+def words_of(texts: Iterable[str]) -> set[str]:
+    """Every name that occurs in these texts."""
+    return {word for text in texts for word in re.findall(r"\w+", text)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import ClassVar
 
 IMAGES = 64  # how many images a batch is taken to have where a tile is chosen
 OWN_BYTES = 256  # of sums in the registers of a thread
@@ -22,58 +21,46 @@ class Tile:
     own_columns: int
     depth: int = 8
 
-    template: ClassVar[str] = "product.cu"
-    by_warps: ClassVar[bool] = False
-
     @property
     def name(self) -> str:
         """Rows x columns of a block, which no two tiles of a kind of numbers share."""
         return f"{self.rows}x{self.columns}"
 
     @property
-    def down(self) -> int:
-        """Threads along the rows."""
-        return self.rows // self.own_rows
-
-    @property
-    def across(self) -> int:
-        """Threads along the columns."""
-        return self.columns // self.own_columns
-
-    @property
     def threads(self) -> int:
         """Of a block."""
-        return self.down * self.across
+        return (self.rows // self.own_rows) * (self.columns // self.own_columns)
 
     @property
     def own_bytes(self) -> int:
         """Bytes of a thread's sums, for numbers of one byte."""
         return self.own_rows * self.own_columns
 
-    def places(self, side: int, *, deep: bool) -> tuple[int, str, str]:
-        """How many elements of a side are fetched, and which one ``place`` is: of the side, and of the sum."""
-        fast = self.depth if deep else side
-        own, term = (f"place / {fast}", f"place % {fast}") if deep else (f"place % {fast}", f"place / {fast}")
-        return side * self.depth, own, term
+    def cuda(self) -> str:
+        """What it is in CUDA text: an instance of the template of ``tile.cu``."""
+        return f"Tile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.depth}>"
+
+    def along(self, *, left: bool, right: bool) -> str:
+        """How its factors are fetched, the left and the right one along the terms or along their other axis."""
+        return f"<{', '.join('TERMS' if deep else 'SIDE' for deep in (left, right))}>"
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a thread {self.own_rows} x "
+            f"{self.own_columns}, {self.depth} terms at a time"
+        )
 
 
 @dataclass(frozen=True)
 class TensorTile:
-    """The same for tensor cores: rows and columns of a warp; terms lie in pairs, ``step`` pairs are one instruction.
-
-    Of the 32 threads of a warp eight neighbours fetch, and read, eight rows of one pair, so that no two of them meet in
-    a bank of shared memory: a row has four pairs more than are used.
-    """
+    """The same for tensor cores: rows and columns of a warp, and how many pairs of terms are in shared memory."""
 
     rows: int
     columns: int
     own_rows: int
     own_columns: int
-    step: int = 8
     pairs: int = 16
-
-    template: ClassVar[str] = "tensor.cu"
-    by_warps: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -86,25 +73,29 @@ class TensorTile:
         return 2 * self.pairs
 
     @property
-    def across(self) -> int:
-        """Warps along the columns."""
-        return self.columns // self.own_columns
-
-    @property
     def threads(self) -> int:
         """Of a block."""
-        return 32 * (self.rows // self.own_rows) * self.across
+        return 32 * (self.rows // self.own_rows) * (self.columns // self.own_columns)
 
     @property
     def own_bytes(self) -> int:
         """Bytes of a thread's sums, for numbers of one byte."""
         return self.own_rows * self.own_columns // 32
 
-    def places(self, side: int, *, deep: bool) -> tuple[int, str, str]:
-        """As ``Tile.places``, of pairs."""
-        eights = side // 8
-        own = f"place / 32 % {eights} * 8 + place % 8" if eights > 1 else "place % 8"
-        return side * self.pairs, own, f"place / {32 * eights} * 4 + place / 8 % 4"
+    def cuda(self) -> str:
+        """As ``Tile.cuda``, of the template of ``tensor_tile.cu``."""
+        return f"TensorTile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.pairs}>"
+
+    def along(self, *, left: bool, right: bool) -> str:
+        """As ``Tile.along``: there is one way."""
+        return ""
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a warp {self.own_rows} x "
+            f"{self.own_columns}, {self.depth} terms at a time"
+        )
 
 
 AnyTile = Tile | TensorTile
@@ -118,9 +109,7 @@ HALVES: tuple[AnyTile, ...] = (
     TensorTile(128, 128, 64, 32), TensorTile(64, 128, 32, 32), TensorTile(128, 64, 32, 32), TensorTile(64, 64, 32, 32),
     TensorTile(32, 128, 32, 32), TensorTile(16, 128, 16, 32), TensorTile(32, 32, 16, 16), TensorTile(16, 32, 16, 16),
 )  # fmt: skip
-TF32: tuple[AnyTile, ...] = tuple(
-    TensorTile(t.rows, t.columns, t.own_rows, t.own_columns, step=4, pairs=8) for t in HALVES
-)
+TF32: tuple[AnyTile, ...] = tuple(TensorTile(t.rows, t.columns, t.own_rows, t.own_columns, pairs=8) for t in HALVES)
 
 
 def fitting(candidates: Sequence[AnyTile], itemsize: int) -> tuple[AnyTile, ...]:

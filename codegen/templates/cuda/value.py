@@ -70,8 +70,7 @@ class Printer:
         closed = self._loops(m.binders, scope, plain=not any(isinstance(f, Apply) for f in m.factors))
         inner = scope.inner(m.binders, self.stage.names).knowing(m.guards)
         conditions = self._conditions(m, inner)
-        if conditions:
-            self.put(f"if (!({' && '.join(conditions)})) continue;")
+        closed = self._only_where(conditions, closed)
         factors = [self._factor(f, inner) for f in m.factors]
         self.put(f"{total} += {' * '.join(factors) or 'ACC(1)'};")
         self._end(closed)
@@ -91,24 +90,38 @@ class Printer:
         return [*guards, *dict.fromkeys(text for read in reads for text in scope.inside(read))]
 
     def _loops(self, binders: Sequence[Interval], scope: Scope, *, plain: bool) -> int:
-        """Open a loop for each variable; gives how many.
+        """Open a loop for each variable that takes more than one value; gives how many.
 
         Inner ones are unrolled as long as they are few steps together, unless a function is applied in them: many at
         once take more registers than there are.
         """
         counts = [(high - low).constant for low, high in binders]
+        opened = 0
         for k, (low, high) in enumerate(binders):
             level = len(scope.intervals)
             name = self.stage.names[level]
             inner = prod(UNROLLED + 1 if n is None else n for n in counts[k:])
+            scope = scope.inner(binders[k : k + 1], self.stage.names)
+            if counts[k] == 1:
+                continue
+            opened += 1
             if not plain:
                 self.put("#pragma unroll 1")
             elif inner <= UNROLLED:
                 self.put("#pragma unroll")
-            scope = scope.inner(binders[k : k + 1], self.stage.names)
             self.put(f"for ({kind_of(high)} {name} = {scope.text(low)}; {name} < {scope.text(high)}; ++{name}) {{")
             self.indent += "  "
-        return len(binders)
+        return opened
+
+    def _only_where(self, conditions: Sequence[str], opened: int) -> int:
+        """What follows is done where these hold; gives how many blocks are open."""
+        if conditions and opened:
+            self.put(f"if (!({' && '.join(conditions)})) continue;")
+        elif conditions:
+            self.put(f"if ({' && '.join(conditions)}) {{")
+            self.indent += "  "
+            return 1
+        return opened
 
     def _end(self, count: int) -> None:
         for _ in range(count):
@@ -142,8 +155,7 @@ class Printer:
         closed = self._loops(f.binders, scope, plain=True)
         inner = scope.inner(f.binders, self.stage.names)
         guards = [text for g in f.guards if (text := inner.guard(g)) is not None]
-        if guards:
-            self.put(f"if (!({' && '.join(guards)})) continue;")
+        closed = self._only_where(guards, closed)
         candidate = self.fresh()
         self.put(f"const ACC {candidate} = {self.expr(f.body, inner)};")
         self.put(f"{largest} = !{found} || {largest} < {candidate} ? {candidate} : {largest};")
