@@ -201,7 +201,7 @@ def check_convolution(
 def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
     """Every result twice on one workspace with uneven blocks, without a workspace, and all gradients at once.
 
-    A result with a batch is the second time put in a given array.
+    A result with a batch is the second time put in a given array, channels last in memory where the text keeps that.
     """
     into = {name: name + INTO if name in BATCHED_RESULTS else name for name in plans}
     alone = [trial for name in plans for trial in (Trial(3, 2, (name, into[name])), Trial(1, None, (name,)))]
@@ -340,7 +340,8 @@ def _executed_network(plan: Plan, trials: Sequence[Trial]) -> Row:
         "The printed text computes its stages: forward, loss, every gradient and the step of SGD are, number for "
         "number, what the expressions of the plan give, also on a workspace that other data went through before.",
         cases(sum(len(trial.calls) for trial in trials)),
-        f"{FIELD} Run: {listed}. {OTHER_BATCHES} The bound is (2 q^2 + 1) D/p, for a text that applies at most "
+        f"{FIELD} Run: {listed}; what goes into out lies channels last in memory where the text keeps that layout, "
+        f"else C-contiguous. {OTHER_BATCHES} The bound is (2 q^2 + 1) D/p, for a text that applies at most "
         f"q = {most} functions in a call, to values of degree at most D = {DEGREE}.",
         survival(most),
         (EVALUATOR, ARITHMETIC, HASH, NUMPY),

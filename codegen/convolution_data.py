@@ -77,10 +77,16 @@ class ConvolutionData(Data):
                 return dict(zip(("input", "weight", "bias"), given, strict=True))
 
     def _into(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
-        """The array that was given for a result; nothing where another one came back."""
-        a = self.arrays
+        """The array that was given for a result; nothing where another one came back.
+
+        Where the module promises to keep that layout, the first argument and the array lie channels last in memory.
+        """
+        a = dict(self.arrays)
         ((name, wanted),) = self.expected(function).items()
         out = np.zeros(wanted.shape, self.dtype)
+        if function in module.KEEPS_LAYOUT:
+            leader = "input" if function == "forward" else "grad_output"
+            out, a[leader] = _channels_last(out), _channels_last(a[leader])
         if function == "forward":
             found = module.forward(a["input"], a["weight"], a.get("bias"), work, out)
         else:
@@ -101,6 +107,11 @@ class ConvolutionData(Data):
         """See ``Data``; ``backward`` has no plan of its own."""
         function = function.removesuffix(INTO)
         return (self.plans[function], self.values[function]) if function in self.plans else None
+
+
+def _channels_last(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy with the channels innermost in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
 
 
 def inputs(plans: Plans) -> dict[str, Tensor]:

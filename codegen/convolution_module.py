@@ -45,9 +45,9 @@ NO_BIAS = (
     '    raise ValueError("bias is given; it has to be None, since this layer has none")',
 )
 INPUT_SHAPE = (
-    'if tuple(input_shape) != (len(grad_output), *SHAPES["input"]):',
-    '    needed = (len(grad_output), *SHAPES["input"])',
-    '    raise ValueError(f"input_shape is {tuple(input_shape)}; {needed} is needed for this grad_output")',
+    'needed = (len(grad_output), *SHAPES["input"])',
+    "if not isinstance(input_shape, (tuple, list)) or tuple(input_shape) != needed:",
+    '    raise ValueError(f"input_shape is {input_shape!r}; {needed} is needed for this grad_output")',
 )
 
 

@@ -121,7 +121,7 @@ def emit(
             be within it, the one with the smallest bound is taken.
         layout: how images will lie in memory, "channels_first" or "channels_last": what "auto" is fastest for.  Any
             text takes arrays with any strides; those that a ``channels_last`` choice is made of mostly give results
-            that lie so too, and say which in ``FOLLOWING``.
+            that lie so too, and say which in ``KEEPS_LAYOUT``.
         tiles: for CuPy, for some results of a convolution that are matrix products, how much of it a block computes, as
             ``{"forward": "128x64"}``, rows by columns; for the others, and with None for all, a model decides
             (``codegen.templates.cuda.tiling``).  ``runtime.tune_tiles`` finds the fastest on a GPU.
@@ -182,7 +182,9 @@ def _check_tolerance(tolerance: object, algorithm: str | Mapping[str, str], laye
         return
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
         raise EmitError(f"tolerance={tolerance!r}: it has to be a finite number above 0, such as 1e-3")
-    if not isinstance(layer, Conv) or (isinstance(algorithm, str) and algorithm != "auto"):
+    if not isinstance(layer, Conv):
+        raise EmitError(f"tolerance={tolerance!r}: there is a choice for one convolution only; leave it out")
+    if isinstance(algorithm, str) and algorithm != "auto":
         raise EmitError(
             f"tolerance={tolerance!r}: nothing is chosen by it where the algorithm is fixed, to {algorithm!r}"
         )

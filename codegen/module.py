@@ -19,7 +19,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from codegen.plan import Phase, Plan, Stage, number
+from codegen.plan import Phase, Plan, Stage, is_batch, number
 from codegen.templates.numpy import buffers, print_stage
 from codegen.templates.numpy.text import Context, constant_name
 from codegen.wording import formula, wrapped
@@ -27,6 +27,7 @@ from derive.indices import symbol, var
 from derive.terms import Read
 
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
+MERGING = ("matmul", "grouped", "shifted", "contract")  # templates that print a product of merged axes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,16 @@ def changes_of_layout(plan: Plan) -> str:
         (output,) = (plan.by_name[name] for name in plan.outputs.values())
         turned = output.name not in plan.placed or output.template == "scatter" or _reads_across(output)
         names += ["the result"] if None in output.dims and turned else []
+    names += [f"{name} where it is not C-contiguous" for name in _merged(plan)]
     return f"Changes of layout: {', '.join(names) or 'none'}."
+
+
+def _merged(plan: Plan) -> list[str]:
+    """The arguments with a batch whose axes a product merges, which takes a copy unless they lie in their order."""
+    aliases = {s.name: s.body.tensors for s in plan.stages if s.template == "alias"}
+    read = {t.name for s in plan.stages if s.template in MERGING for t in s.body.tensors}
+    read |= {t.name for name in read & set(aliases) for t in aliases[name]}
+    return [t.name for t in plan.inputs if t.name in read and any(map(is_batch, t.box)) and t.rank > 2]
 
 
 def _reads_across(stage: Stage) -> bool:

@@ -170,8 +170,16 @@ class Plan:
 
     @cached_property
     def follows(self) -> bool:
-        """Whether the result of a call may have any strides: a product is formed only where axes can be merged."""
-        return all(self.by_name[name].template in VIEWS for name in self.placed)
+        """Whether the result of a call is best laid channels last where its first argument is.
+
+        It is written through views alone, since a product is formed only where axes can be merged, and from an array
+        whose innermost axis is that of the channels.
+        """
+        if len(self.outputs) != 1 or not all(self.by_name[name].template in VIEWS for name in self.placed):
+            return False
+        (stage,) = (self.by_name[name] for name in self.outputs.values())
+        full = [r for m in stage.body.monomials for r in m.factors if isinstance(r, Read) and r.tensor.rank > 2]
+        return stage.name in self.placed and any(read.at[-1] == var(1) for read in full)
 
     @cached_property
     def arrays(self) -> dict[str, str]:

@@ -10,11 +10,13 @@ Strides never change a result, and a copy is never a surprise, because the copy 
 |---|---|---|
 | ``"as it is"`` | images and other large inputs | passed on without a copy; generated text reads it by its strides |
 | ``"packed"`` | weights, biases | read through one C-ordered copy, made for this call |
-| ``"dense"`` | cotangents | the same, but for one that lies channels last, which is passed on without a copy |
+| ``"either layout"`` | cotangents | the same, but one that lies channels last is passed on as it is |
 | ``"in place"`` | parameters that a step updates | refused, for a step on a copy would be lost |
 
-A C-contiguous array is not copied under any of the four.  Arrays of other libraries come in by DLPack, without a
-copy, if they lie in the memory of the CPU; results are NumPy arrays that share memory with no argument.
+A C-contiguous array is not copied under any of the four.  What is passed on may still be copied by the generated text
+where an algorithm needs its axes in their order; a function's docstring lists that among its changes of layout.  Arrays
+of other libraries come in by DLPack, without a copy, if they lie in the memory of the CPU; results are NumPy arrays that
+share memory with no argument.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Shape = Sequence[int | None]
-Policy = Literal["as it is", "packed", "dense", "in place"]
+Policy = Literal["as it is", "packed", "either layout", "in place"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 FLOATS = ("float32", "float64")
@@ -98,7 +100,7 @@ def checked(name: str, value: object, *, shape: Shape, dtype: npt.DTypeLike, pol
     check_shape(name, array.shape, shape)
     if policy == "in place":
         _check_in_place(name, array)
-    if policy == "packed" or (policy == "dense" and not channels_last(array)):
+    if policy == "packed" or (policy == "either layout" and not channels_last(array)):
         return np.ascontiguousarray(array) if array.ndim else array
     return array
 

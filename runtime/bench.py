@@ -68,7 +68,7 @@ class Result:
     @property
     def reference(self) -> str | None:
         """Whom the ratio is to: PyTorch's better layout, else the fastest other peer."""
-        others = () if self.samples is None else tuple(set(self.samples.seconds).difference(CERTICONV))
+        others = () if self.samples is None else tuple(name for name in self.samples.seconds if name not in CERTICONV)
         return self.pytorch or self._fastest(others)
 
     @property
@@ -90,9 +90,10 @@ class Growth:
     sweep: Sweep
     results: tuple[Result, ...]
 
-    def exponents(self, peer: str = CERTICONV[0]) -> list[float | None]:
-        """For each size but the first, the exponent e of time = size^e between the one before and this one."""
-        medians = [None if (s := result.seconds(peer)) is None else s.median for result in self.results]
+    def exponents(self) -> list[float | None]:
+        """For each size but the first, the exponent e of our time = size^e between the one before and this one."""
+        found = [result.seconds(result.ours) if result.ours else None for result in self.results]
+        medians = [None if spread is None else spread.median for spread in found]
         sizes = self.sweep.sizes
         return [
             None if a is None or b is None else math.log(b / a) / math.log(n / m)

@@ -112,7 +112,7 @@ def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | Non
         return None  # that layout is of images
     module = emitted(case, layout)
     if layout == "channels_last":
-        if not (case.part == "weight" or RESULTS[case.part] in module.FOLLOWING):
+        if not (case.part == "weight" or RESULTS[case.part] in module.KEEPS_LAYOUT):
             return None  # the result would not have that layout
         data = replace(data, x=with_channels_last(data.x), g=with_channels_last(data.g))
     return (_on_one if threads == 1 else functools.partial(_on_several, threads))(module, case, data)

@@ -174,7 +174,8 @@ class Operation:
     """A compiled convolution.  Shapes are those it was compiled for, with any batch size; results are new arrays.
 
     Any strides will do: ``input`` is read where it lies, the other arguments are packed first if they are not
-    C-contiguous (`runtime.arrays` has the policy).  Results are C-contiguous; where ``module.FOLLOWING`` names the
+    C-contiguous, a cotangent unless it lies channels last and so will the gradient (`runtime.arrays` has the policy).
+    Results are C-contiguous; where ``module.KEEPS_LAYOUT`` names the
     result, it lies channels last in memory if the input, or the cotangent, does: images of shape (batch, rows, columns,
     channels) are passed as ``images.transpose(0, 3, 1, 2)``.  Calls share no state, so threads may share an operation.
 
@@ -235,7 +236,9 @@ class Operation:
         """
         x, w = self._input(input), self._parameter("weight", weight)
         shape = (len(x), *self.output_shape[1:])
-        cotangent = self._checked("grad_output", grad_output, shape, policy="dense")
+        keeps = self.backend == "numpy" and "input_gradient" in self.module.KEEPS_LAYOUT
+        policy: Policy = "either layout" if keeps else "packed"
+        cotangent = self._checked("grad_output", grad_output, shape, policy=policy)
         run = self.module.backward if self.parallel is None else self.parallel.backward
         grad_input, grad_weight, grad_bias = run(cotangent, x, w)
         return Gradients(grad_input, grad_weight, grad_bias if self.layer.bias else None)

@@ -251,7 +251,7 @@ class Convolution(_Parallel):
     ) -> Array:
         """A result with a batch: each part forms its own rows."""
         whole = (len(leader), *shape)
-        follows = name in self.module.FOLLOWING
+        follows = name in self.module.KEEPS_LAYOUT
         result = laid_as(leader, whole, self._work.dtype) if follows else np.empty(whole, self._work.dtype)
 
         def task(low: int, high: int) -> None:

@@ -168,7 +168,7 @@ def block_size(inputs: Sequence[Tensor], stages: Sequence[Stage], itemsize: int,
     added = any(s.template in SCATTERED and is_batch(s.tensor.box[-1]) for s in stages)
     block = min(MOST, (2 if added else 1) * CACHE // max(1, image))
     if block >= LINE:
-        return round(block / LINE) * LINE
+        return block // LINE * LINE
     if block >= few:
         return block
     return few if few * image <= 2 * CACHE else 1

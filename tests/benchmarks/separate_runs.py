@@ -48,7 +48,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def _layouts(cases: Sequence[dict[str, Any]], who: str) -> str:
     """The layouts that were the better one in some run."""
-    return " or ".join(sorted({case[who].rpartition(" ")[2] for case in cases}))
+    return " or ".join(sorted({case[who].removeprefix("certiconv ").removeprefix("PyTorch ") for case in cases}))
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def test_every_result_is_what_the_definition_says(algorithm: str) -> None:
 def lies_as_promised(case: Case, data: Data, name: str, result: Array) -> bool:
     """C-contiguous, or channels last where the first argument lies so and the module promises to follow it."""
     leader = {"forward": data.x, "input_gradient": data.grad}.get(name)
-    if leader is not None and channels_last(leader) and name in module_of(case).FOLLOWING:
+    if leader is not None and channels_last(leader) and name in module_of(case).KEEPS_LAYOUT:
         return bool(np.moveaxis(result, 1, -1).flags.c_contiguous)
     return result.flags.c_contiguous
 
@@ -96,7 +96,7 @@ def test_a_result_is_put_in_an_array_of_either_layout(algorithm: str) -> None:
     for name in ("forward", "input_gradient"):
         out = laid_out(np.full(wanted[name].shape, np.nan), "channels last")
         arguments = (data.x, data.weight, data.bias) if name == "forward" else (data.grad, data.weight, data.x.shape)
-        if name not in m.FOLLOWING:
+        if name not in m.KEEPS_LAYOUT:
             with pytest.raises(ValueError, match=r"out has the strides .*, which are not C-contiguous"):
                 getattr(m, name)(*arguments, out=out)
             continue

@@ -18,8 +18,8 @@ from codegen.emit import emit
 from codegen.execution import Refuted
 from codegen.module import context, printed
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, im2col, nested, nhwc, shift, toeplitz, winograd
-from codegen.plans.algorithms import UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
+from codegen.plans import claims, im2col, nested, nhwc, phases, shift, toeplitz, winograd
+from codegen.plans.algorithms import NO_DILATION, UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
 from codegen.templates import numpy as templates
 from codegen.templates.numpy import clipping
 from derive.indices import Index, index, var, variables
@@ -37,7 +37,9 @@ SQUARE = Conv2d(2, 2, 3, padding=1)
 
 def prove(algorithm: str, results: Iterable[str], axes: int = 1) -> None:
     """The theorems about some results, for all sizes."""
-    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS, "shift": UNIT_STRIDE}.get(algorithm, ())
+    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS, "shift": UNIT_STRIDE, "phases": NO_DILATION}.get(
+        algorithm, ()
+    )
     known = claims.claims(Kind(algorithm, axes, limits=limits))
     for result in results:
         known[result].prove()
@@ -160,6 +162,37 @@ def cotangent_of_the_next_row(patch: Patch) -> None:
         return with_body(stage, term(stage.tensor.rank, m.factors[0].tensor[(b, n, row + 1, *i)]))
 
     patch.setattr(shift, "_cotangent", cotangent)
+
+
+def residues_not_turned_on(patch: Patch) -> None:
+    """Every kernel cell reads the first cell of its residue: right for kernels no longer than the stride."""
+    original = phases._columns
+
+    def columns(split: Tensor, w: Any) -> Stage:
+        stage = original(split, w)
+        (m,) = stage.body.monomials
+        (read,) = m.factors
+        *before, _ = read.at
+        return with_body(stage, term(stage.tensor.rank, split[(*before, var(stage.tensor.rank - 1))]))
+
+    patch.setattr(phases, "_columns", columns)
+
+
+def residues_exchanged(patch: Patch) -> None:
+    """The kernel of a residue is put together from the cells of another: right for stride 1."""
+    original = phases._kernel_by_phases
+
+    def kernel(weight: Tensor, w: Any) -> Stage:
+        stage = original(weight, w)
+        (m,) = stage.body.monomials
+        (read,) = m.factors
+        n, c, *cells = read.at
+        wrong = [
+            v.stride - 1 - var(k) + cell - var(k) for k, (v, cell) in enumerate(zip(w.windows, cells, strict=True))
+        ]
+        return with_body(stage, term(stage.tensor.rank, weight[(n, c, *wrong)]))
+
+    patch.setattr(phases, "_kernel_by_phases", kernel)
 
 
 def kernel_the_wrong_way_round(patch: Patch) -> None:
@@ -311,6 +344,18 @@ def result_of_the_first_block(patch: Patch) -> None:
     patch.setattr(module, "_placed", lambda plan: [s.replace("low:high", "0:high - low") for s in original(plan)])
 
 
+def layout_not_kept(patch: Patch) -> None:
+    """An array that lies channels last is refused for a result that promises to keep that layout."""
+    module = importlib.import_module("codegen.convolution_module")
+    original = module._function
+
+    def function(*given: Any) -> Any:
+        made = original(*given)
+        return replace(made, before=tuple(re.sub(r", like=\w+", "", line) for line in made.before))
+
+    patch.setattr(module, "_function", function)
+
+
 # --- the table ----------------------------------------------------------------------------------------------------
 
 GRADIENTS = ("input_gradient", "weight_gradient")
@@ -335,6 +380,8 @@ IN_PLANS = (
     InPlan(rows_shifted_back, "shift", ("forward", "weight_gradient")),
     InPlan(cotangent_of_the_next_row, "shift", ("input_gradient",)),
     InPlan(pieces_the_wrong_way_round, "nested", ("input_gradient",)),
+    InPlan(residues_not_turned_on, "phases", ("forward", "weight_gradient")),
+    InPlan(residues_exchanged, "phases", ("input_gradient",)),
     InPlan(kernel_the_wrong_way_round, "nhwc", ("forward", "input_gradient")),
     InPlan(added_back_a_cell_too_far, "nhwc", ("input_gradient",)),
     InPlan(channels_and_outputs_exchanged, "nhwc", ("weight_gradient",)),
@@ -359,6 +406,8 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (last_block_only, "winograd2", (), "weight_gradient.* is stage dU "),
     (last_block_only, "im2col", (), "weight_gradient.* is stage dW "),
     (last_block_only, "nhwc", (), "weight_gradient.* is stage dV "),
+    (last_block_only, "phases", (STRIDED, WIDE), "weight_gradient.* is stage dW "),
+    (layout_not_kept, "nhwc", (STRIDED, WIDE), "out"),
     (last_block_only, "shift", (), "weight_gradient.* is stage dT "),
     (never_shifted, "shift", (), "forward.* is stage S "),
     (products_not_added, "shift", (), "forward.* is stage S "),
