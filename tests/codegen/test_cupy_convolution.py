@@ -43,11 +43,17 @@ def layers(draw: st.DrawFn) -> tuple[Conv, tuple[int, ...]]:
     return layer, (2, c, *spatial)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(layers(), st.sampled_from(CUDA))
-def test_every_result_is_what_its_stage_says(drawn: tuple[Conv, tuple[int, ...]], numbers: tuple[str, str]) -> None:
-    layer, shape = drawn
-    dtype, algorithm = numbers
+@pytest.mark.parametrize("examples", [7, pytest.param(150, marks=pytest.mark.campaign)])
+def test_every_result_is_what_its_stage_says(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(layers(), st.sampled_from(CUDA))
+    def checked(drawn: tuple[Conv, tuple[int, ...]], numbers: tuple[str, str]) -> None:
+        certified(*drawn, *numbers)
+
+    checked()
+
+
+def certified(layer: Conv, shape: tuple[int, ...], dtype: str, algorithm: str) -> None:
     certificate = check(
         emit(layer, backend="cupy", input_shape=shape, dtype=dtype, algorithm=algorithm), executor=on_cpu
     )

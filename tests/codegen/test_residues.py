@@ -171,14 +171,18 @@ def exact(case: Case, dtype: str, *, module: ModuleType | None = None) -> None:
 
 
 @needs_compiler
-@settings(max_examples=8)
-@given(layers(), st.sampled_from(["float32", "float64", "float16"]))
-@example(Case(Conv2d(5, 9, (2, 5), stride=(4, 3), padding=(1, 2)), (2, 5, 6, 8), "direct"), "float32")
-@example(Case(Conv2d(10, 6, (3, 4), stride=(2, 1), padding=1, groups=2), (2, 10, 6, 5), "direct"), "float16")
-@example(Case(Conv1d(5, 5, 5, stride=2, padding=3, groups=5), (2, 5, 8), "direct"), "float32")
-@example(Case(Conv1d(4, 8, 3, dilation=2, groups=4), (2, 4, 8), "direct"), "float64")
-def test_drawn_layers_are_exact(case: Case, dtype: str) -> None:
-    exact(case, dtype)
+@pytest.mark.parametrize("examples", [6, pytest.param(150, marks=pytest.mark.campaign)])
+def test_drawn_layers_are_exact(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(layers(), st.sampled_from(["float32", "float64", "float16"]))
+    @example(Case(Conv2d(5, 9, (2, 5), stride=(4, 3), padding=(1, 2)), (2, 5, 6, 8), "direct"), "float32")
+    @example(Case(Conv2d(10, 6, (3, 4), stride=(2, 1), padding=1, groups=2), (2, 10, 6, 5), "direct"), "float16")
+    @example(Case(Conv1d(5, 5, 5, stride=2, padding=3, groups=5), (2, 5, 8), "direct"), "float32")
+    @example(Case(Conv1d(4, 8, 3, dilation=2, groups=4), (2, 4, 8), "direct"), "float64")
+    def compared(case: Case, dtype: str) -> None:
+        exact(case, dtype)
+
+    compared()
 
 
 # --- faults -------------------------------------------------------------------------------------------------------
