@@ -4,6 +4,8 @@ A convolution with kernels of one cell is a matrix product with as many rows, te
 """
 
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, best_tile
 from derive.layers import Applied, Conv1d
 from derive.terms import tensor
+from runtime import simt
 from runtime.simt import compile  # noqa: A004 - as runtime.compile
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 pytestmark = needs_compiler
+WRAPPERS = Path(simt.__file__).parent / "include" / "certiconv_ptx.cuh"
 
 CASES = [
     *((tile, "float32", "float32") for tile in TILES),
@@ -108,6 +112,27 @@ extern "C" __global__ void places(int* own, int* term)
         pairs = set(zip(own[at : at + length * depth], term[at : at + length * depth], strict=True))
         assert pairs == {(n, k) for n in range(length) for k in range(depth)}, kind
         at += length * depth
+
+
+@pytest.mark.parametrize("numbers", ["float16", "bfloat16", "tf32"])
+def test_the_instruction_of_tensor_cores_is_that_of_the_wrappers_for_kernels_by_hand(numbers: str) -> None:
+    """`certiconv_ptx.cuh` has the same functions, which `tests/runtime/simt` runs on a CPU under their names."""
+    tensor = NUMBERS[numbers].tensor
+    assert tensor is not None
+    text = cuda_text(NUMBERS[numbers], [Kernel("k", "// TensorTile", (), "1")])
+    mine, theirs = (wrapper(t, tensor.name) for t in (text, WRAPPERS.read_text(encoding="utf-8")))
+    assert "mma.sync.aligned" in mine
+    assert mine == theirs
+
+
+def wrapper(text: str, name: str) -> str:
+    """A function of a text, macros expanded, strings joined, without white space."""
+    lines = [line for line in text.splitlines() if not line.startswith("#include")]
+    command = ["g++", "-E", "-P", "-D__CUDACC__", "-x", "c++", "-"]
+    found = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=True)
+    expanded = re.sub(r"\s+", "", found.stdout).replace('""', "")
+    start = expanded.index(f"{name}(float(&d)[4]")
+    return expanded[start : expanded.index("}", expanded.index('"f"(c[3])', start))]
 
 
 def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:
