@@ -12,13 +12,14 @@ import pytest
 
 from codegen.contraction import contraction
 from codegen.cupy_module import cupy_source
+from codegen.emit import emit
 from codegen.plan import BATCH
 from codegen.plans.definition import definition
 from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, best_tile
-from derive.layers import Applied, Conv1d
+from derive.layers import Applied, Conv1d, Conv2d, Layer, lenet
 from derive.terms import tensor
 from runtime import simt
 from runtime.simt import compile  # noqa: A004 - as runtime.compile
@@ -133,6 +134,29 @@ def wrapper(text: str, name: str) -> str:
     expanded = re.sub(r"\s+", "", found.stdout).replace('""', "")
     start = expanded.index(f"{name}(float(&d)[4]")
     return expanded[start : expanded.index("}", expanded.index('"f"(c[3])', start))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "dtype"),
+    [
+        (lenet(), (2, 1, 28, 28), "float32"),
+        (Conv2d(64, 64, 3, padding=1), (2, 64, 8, 8), "float16"),
+        (Conv2d(2, 2, 3, stride=2, padding=1, groups=2), (2, 2, 9, 9), "float64"),
+    ],
+    ids=["LeNet", "tensor cores", "no product"],
+)
+def test_a_text_holds_the_functions_that_it_uses_and_each_once(
+    layer: Layer, shape: tuple[int, ...], dtype: str
+) -> None:
+    emitted = emit(layer, backend="cupy", input_shape=shape, dtype=dtype)
+    defined = re.findall(r"(?:__forceinline__ \w+|#define|struct alignas\(.*\)|struct|enum) (\w+)", emitted.cuda)
+    used = re.findall(r"\w+", re.sub(r"//.*", "", emitted.cuda))
+    once = [name for name in defined if name != "EXACT"]
+    assert len(set(once)) > 2
+    assert all(used.count(name) > 1 for name in once), [name for name in once if used.count(name) < 2]
+    products = sum(".multiply" in kernel.text for kernel in emitted.kernels)
+    assert emitted.cuda.count("Slice {") == (1 if products else 0)
+    assert products == {"float32": 14, "float16": 3, "float64": 0}[dtype]
 
 
 def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:

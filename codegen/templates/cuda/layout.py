@@ -138,9 +138,7 @@ def of_block(layout: Layout) -> tuple[list[str], str, str]:
         lines.append(f"const {kind} first_column = {own} * {tile.columns};")
         if layout.columns.symbols:
             left = f"{columns} - first_column"
-            lines.append(
-                f"const int here = {left} < {tile.columns} ? {left} : {tile.columns};  // columns of the block"
-            )
+            lines.append(f"const int here = {left} < {tile.columns} ? {left} : {tile.columns};  // columns of the tile")
         rest += f" / {column_tiles}"
     if layout.split:
         depth = scope.text(layout.count(c.depth))
