@@ -4,56 +4,38 @@ Templates are not proved.  What they print is executed exactly: in the integers 
 tanh as fixed pseudo-random functions, every public function of the text has to give what the stages of its plan give.
 That the stages are the layer is another matter, a theorem for all sizes; its rows come from outside.
 
-How likely is it that a difference is missed?  Let a text apply no more functions than its stages, q of them, to values
-that are rational functions, of degree at most D, of what was drawn and of earlier values of functions.  Two different
-arguments meet by accident with probability at most D/p (Schwartz, Zippel), and there are at most 2 q^2 pairs among
-those of text and stages.  Unless two meet, the values of the functions are independent and uniform, and two different
-outputs agree with probability at most D/p once more: (2 q^2 + 1) D/p in all.  A maximum is no rational function: it is
-fixed by runs in which each of its arguments is the largest in turn.
+How likely it is that a difference is missed is the subject of ``codegen.chance``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from math import prod
 from random import Random
-from typing import TypeVar
 
 import numpy as np
 
 from codegen import convolution_data, network_data
 from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
+from codegen.chance import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applications, lucky, survival, with_largest
 from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
 from codegen.cupy_check import Executor, check_cupy
 from codegen.cupy_network_check import check_cupy_network
 from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
-from codegen.field import Element, P, array, drawn, keyed
+from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
 from codegen.module import load
-from codegen.plan import Plan, Stage
-from derive.evaluate import Evaluator, Table, Undefined
-from derive.terms import Apply
+from codegen.plan import Plan
+from derive.evaluate import Evaluator, Table
 from derive.trusted import KERNEL, LAYERS
 
-DEGREE = 1000
 COMMITTED = (
     "that codegen/plans/proofs holds what codegen.prove wrote (python -m codegen.prove --check proves it again), the "
     "comparison of this plan with the theorem's in codegen.architecture and codegen.plans.claims, and SHA-256"
 )
-EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
-ARITHMETIC = (
-    "CPython, what NumPy does with object arrays and with 64-bit integers, and codegen.products, which multiplies the "
-    "matrices of a text modulo p"
-)
-HASH = "BLAKE2b as a random function"
 NUMPY = "NumPy and its BLAS, which do with floating-point arrays, up to rounding, what they do with object arrays"
 
-FIELD = (
-    "Exact execution in the integers modulo p = 2^61 - 1 at this shape: every input uniform at random by a seed made "
-    "from the text's hash, every element of every output compared."
-)
 OTHER_BATCHES = (
     "Other batch sizes and blocks were not run: the text names the batch axis only as a whole axis, which is a reason "
     "to expect them to agree and no check."
@@ -67,7 +49,6 @@ NETWORK_TRIALS = (
 INTEGERS = (3, 2)  # the batch and the block of the runs in small integers
 ROUNDED, DRAWN = 3, 100  # runs of a result that is rounded, and the largest integer in them
 MISSED = 1e-6
-_T = TypeVar("_T")
 
 
 def check(
@@ -246,16 +227,6 @@ def _times(bound: int) -> int:
     return times
 
 
-def lucky(attempt: Callable[[str], _T], seed: str, tries: int = 10) -> _T:
-    """Try with seeds made from this one until no draw asks for the reciprocal of 0, which is rare and no fault."""
-    for k in range(tries - 1):
-        try:
-            return attempt(f"{seed} {k}")
-        except Undefined:
-            continue
-    return attempt(f"{seed} {tries - 1}")
-
-
 def _each_class_wins(text: Text, plan: Plan, kind: type[Element], seed: str) -> int:
     """The loss from the logits on, with each class the largest logit, and the label, in turn; how many classes.
 
@@ -284,14 +255,6 @@ def _each_class_wins(text: Text, plan: Plan, kind: type[Element], seed: str) -> 
     return classes
 
 
-def with_largest(rng: Random, kind: type[Element], size: int, place: int) -> list[int]:
-    """Random numbers of which the one at that place is the largest."""
-    values = drawn(rng, size)
-    top = max(range(size), key=lambda k: kind.numbers.key(values[k]))
-    values[top], values[place] = values[place], values[top]
-    return values
-
-
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
@@ -316,21 +279,6 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
         )
         for result, digest in emitted.theorems.items()
     )
-
-
-def applications(plan: Plan, batch: int) -> int:
-    """How often the stages apply exp, log, tanh or sigmoid, for a batch of this size."""
-    return sum(_applied(s) * prod(shape(s.tensor, batch)) for s in plan.stages)
-
-
-def _applied(stage: Stage) -> int:
-    factors = [f for m in stage.body.monomials for f in m.factors]
-    return sum(isinstance(f, Apply) and f.function not in {"recip", "relu", "step"} for f in factors)
-
-
-def survival(applied: int) -> float:
-    """The bound on the chance that a difference survives a trial; see the head of this file."""
-    return (2 * applied**2 + 1) * DEGREE / P
 
 
 def _executed_network(plan: Plan, trials: Sequence[Trial]) -> Row:

@@ -24,9 +24,10 @@ import numpy.typing as npt
 
 from codegen import convolution_data
 from codegen.certificate import Certificate, Row, cases, certificate, digest
+from codegen.chance import DEGREE, EVALUATOR, FIELD
 from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
 from codegen.execution import Data, Expected, Text, Trial, run_calls
-from codegen.field import Element, P, array, keyed
+from codegen.field import Element, Objects, P, array, keyed
 from codegen.growth import bounds
 from codegen.plan import Plan
 from codegen.templates.cuda.numbers import NUMBERS
@@ -110,16 +111,10 @@ class DeviceData(ConvolutionData):
         return
 
     def _passed(self, a: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self.kind is None:
-            return a
-        return np.array([e.value % P for e in a.ravel()], dtype=np.uint64).reshape(a.shape)
+        return a if self.kind is None else representatives(a)
 
     def _taken(self, a: Any) -> npt.NDArray[Any]:
-        return (
-            np.asarray(a).astype(np.float64)
-            if self.kind is None
-            else array(self.kind, (int(v) for v in np.ravel(a)), np.shape(a))
-        )
+        return np.asarray(a).astype(np.float64) if self.kind is None else elements(self.kind, a)
 
 
 def check_cupy(
@@ -156,10 +151,10 @@ def check_cupy(
     kind = keyed(key)
     listed = trials(plans)
     for k, trial in enumerate(listed):
-        exact = Text(source, partial(_made, run, key, k), None)
+        exact = Text(source, partial(made, run, key, turn=k, wide=True), None)
         rng = Random(f"{seed} trial {k}")
         run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
-    real = Text(source, partial(_made, run, None, 0), None)
+    real = Text(source, partial(made, run, None, turn=0, wide=False), None)
     integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
     largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
@@ -191,12 +186,22 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
     return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
 
 
-def _made(run: Executor, key: int | None, turn: int, source: str, **_: object) -> ModuleType:
-    """The module, its sums in short shares; exact numbers with 64-bit places, others with 32-bit ones."""
+def made(run: Executor, key: int | None, source: str, *, turn: int, wide: bool, **_: object) -> ModuleType:
+    """The module with its sums in short shares, and with 64-bit places if ``wide``."""
     module = cut_short(run(source, key=key, turn=turn))
-    if key is not None:
+    if wide:
         module.__dict__["NARROW"] = 0
     return module
+
+
+def representatives(a: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Elements of the field as the executor takes them."""
+    return np.array([e.value % P for e in a.ravel()], dtype=np.uint64).reshape(a.shape)
+
+
+def elements(kind: type[Element], a: Any) -> Objects:
+    """What the executor gives, as elements of the field."""
+    return array(kind, (int(v) for v in np.ravel(a)), np.shape(a))
 
 
 def _drawn(plans: Plans, kind: type[Element], batch: int, rng: Random) -> Data:
@@ -212,8 +217,6 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
     count = sum(len(trial.calls) for trial in listed)
     stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
     integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
-    from codegen.check import DEGREE, EVALUATOR, FIELD
-
     rows = [
         Row(
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "

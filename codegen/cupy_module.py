@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
 from codegen.convolution_module import ARGUMENTS, AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, described, sizes
-from codegen.plan import Plan, extent, is_batch
+from codegen.plan import Plan, cells_per_image, extent, is_batch
 from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
@@ -165,9 +164,9 @@ def largest_narrow_batch(plans: Mapping[str, Plan]) -> int:
     """
     tensors = [t for plan in plans.values() for t in _tensors(plan)]
     growing = [t for t in tensors if any(map(is_batch, t.box))]
-    if any(_cells_per_image(t) >= ROOM for t in tensors):
+    if any(cells_per_image(t) >= ROOM for t in tensors):
         return 0
-    return int(ROOM // max(1, *(_cells_per_image(t) for t in growing)))
+    return int(ROOM // max(1, *(cells_per_image(t) for t in growing)))
 
 
 ROOM = (1 << 30) - (1 << 16)
@@ -175,8 +174,3 @@ ROOM = (1 << 30) - (1 << 16)
 
 def _tensors(plan: Plan) -> list[Tensor]:
     return [*plan.inputs, *(s.tensor for s in plan.stages)]
-
-
-def _cells_per_image(t: Tensor) -> int:
-    """The elements of a tensor for one image; a tensor without the batch counts as it is."""
-    return prod(extent(b) or 1 for b in t.box)

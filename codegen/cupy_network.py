@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from codegen.cupy_module import Printed, largest_narrow_batch
 from codegen.module import shape_of
-from codegen.plan import Plan, PlanError, Stage, extent, reads_of
+from codegen.plan import Plan, PlanError, Stage, cells_per_image, extent, reads_of
 from codegen.templates.cuda import print_stage
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
@@ -129,16 +129,9 @@ def _memory(plan: Plan, stage: Stage) -> str:
         return stage.name
     (read,) = reads_of(stage.body)
     other = plan.by_name.get(read.tensor.name)
-    if other is None or _cells(other) != _cells(stage):
+    if other is None or cells_per_image(other.tensor) != cells_per_image(stage.tensor):
         raise PlanError(f"{stage.name} is no other name for the cells of {read.tensor.name}")
     return _memory(plan, other)
-
-
-def _cells(stage: Stage) -> int:
-    total = 1
-    for bounds in stage.tensor.box:
-        total *= extent(bounds) or 1
-    return total
 
 
 def _buffers(kernels: Kernels, sums: Iterable[Shares]) -> list[str]:

@@ -21,9 +21,20 @@ import numpy.typing as npt
 
 from codegen import network_data
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.cupy_check import EXECUTOR, SHARE, SHARES, Executor, cut_short
+from codegen.chance import (
+    ARITHMETIC,
+    DEGREE,
+    EVALUATOR,
+    FIELD,
+    HASH,
+    applications,
+    lucky,
+    survival,
+    with_largest,
+)  # fmt: skip
+from codegen.cupy_check import EXECUTOR, SHARE, SHARES, Executor, elements, made, representatives
 from codegen.execution import Arrays, Data, Expected, Finding, Refuted, Text, Trial, run_calls
-from codegen.field import Element, Objects, P, array
+from codegen.field import Element, Objects, P, keyed
 from codegen.network_data import AFTER, NetworkData
 from codegen.plan import Plan
 from derive.evaluate import Evaluator, Table
@@ -41,7 +52,7 @@ class DeviceNetworkData(Data):
     kind: type[Element]
 
     def __post_init__(self) -> None:
-        self.passed = {name: _representatives(a) for name, a in self.exact.arguments.items() if name != "y"}
+        self.passed = {name: representatives(a) for name, a in self.exact.arguments.items() if name != "y"}
 
     @property
     def arguments(self) -> Arrays:
@@ -85,11 +96,7 @@ class DeviceNetworkData(Data):
         return self.exact.written(function)
 
     def _taken(self, a: npt.NDArray[Any]) -> Objects:
-        return array(self.kind, (int(v) for v in np.ravel(a)), np.shape(a))
-
-
-def _representatives(a: Objects) -> npt.NDArray[np.uint64]:
-    return np.array([e.value % P for e in a.ravel()], dtype=np.uint64).reshape(a.shape)
+        return elements(self.kind, a)
 
 
 def _check_apart(found: Arrays, work: Any, function: str) -> None:
@@ -127,35 +134,23 @@ def check_cupy_network(
     Raises:
         Refuted: a function does not give what its stages say, or a kernel does what no kernel may.
     """
-    from codegen.check import lucky
-
     plan.check()
     seed = digest(source)
     key, kind = network_key(source)
     for places, trials in (("narrow", narrow), ("wide", wide)):
         for k, trial in enumerate(trials):
-            text = Text(source, partial(_made, run, key, wide=places == "wide", turn=k + (places == "wide")))
+            text = Text(source, partial(made, run, key, turn=k + (places == "wide"), wide=places == "wide"))
             lucky(partial(_run_trial, text, trial, plan, kind), f"{seed} {places} {k}")
     if narrow:
-        module = _made(run, key, source, wide=False, turn=0)
+        module = made(run, key, source, turn=0, wide=False)
         lucky(partial(_each_class_wins, module, plan, kind), f"{seed} maximum")
     return certificate(subject, source, [*proofs, *_rows(plan, (*narrow, *wide), _classes(plan) if narrow else 0)])
 
 
 def network_key(source: str) -> tuple[int, type[Element]]:
     """The key of the field that a text is run over, and its elements."""
-    from codegen.field import keyed
-
     key = int(digest(source)[:12], 16)
     return key, keyed(key)
-
-
-def _made(run: Executor, key: int, source: str, *, wide: bool, turn: int, **_: object) -> ModuleType:
-    """The module with its sums in short shares."""
-    module = cut_short(run(source, key=key, turn=turn))
-    if wide:
-        module.__dict__["NARROW"] = 0
-    return module
 
 
 def _run_trial(text: Text, trial: Trial, plan: Plan, kind: type[Element], seed: str) -> None:
@@ -170,8 +165,6 @@ def _classes(plan: Plan) -> int:
 
 def _each_class_wins(module: ModuleType, plan: Plan, kind: type[Element], seed: str) -> None:
     """The loss from the logits on, with each class once the largest logit: an image a class."""
-    from codegen.check import with_largest
-
     rng = Random(seed)
     logits, loss = (plan.by_name[plan.outputs[name]].tensor for name in ("forward", "loss"))
     classes = _classes(plan)
@@ -191,8 +184,6 @@ def _each_class_wins(module: ModuleType, plan: Plan, kind: type[Element], seed: 
 
 
 def _rows(plan: Plan, trials: Sequence[Trial], classes: int) -> list[Row]:
-    from codegen.check import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applications, survival
-
     most = max((applications(plan, trial.batch) for trial in trials), default=0)
     told = "; ".join(f"batch {t.batch}{', one workspace' if t.block else ''}: {', '.join(t.calls)}" for t in trials)
     count = sum(len(trial.calls) for trial in trials)

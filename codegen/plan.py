@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Literal
 
 from derive.indices import Index, IndexLike, Interval, index, symbol, var
@@ -277,6 +278,11 @@ def extent(bounds: Interval) -> int | None:
 def is_batch(bounds: Interval) -> bool:
     """Whether an axis is the batch."""
     return bounds[1] - bounds[0] == BATCH
+
+
+def cells_per_image(t: Tensor) -> int:
+    """The elements of a tensor for one image; a tensor without the batch counts as it is."""
+    return prod(extent(b) or 1 for b in t.box)
 
 
 def _copied(s: Stage) -> Read | None:

@@ -14,9 +14,10 @@ Strides never change a result, and a copy is never a surprise, because the copy 
 | ``"in place"`` | parameters that a step updates | refused, for a step on a copy would be lost |
 
 A C-contiguous array is not copied under any of the four.  What is passed on may still be copied by the generated text
-where an algorithm needs its axes in their order; a function's docstring lists that among its changes of layout.  Arrays
-of other libraries come in by DLPack, without a copy, if they lie in the memory of the CPU; results are NumPy arrays that
-share memory with no argument.
+where an algorithm needs its axes in their order; a function's docstring lists that among its changes of layout.
+
+Arrays of other libraries come in by DLPack, without a copy, if they lie in the memory of the CPU; results are NumPy
+arrays that share memory with no argument.
 """
 
 from __future__ import annotations

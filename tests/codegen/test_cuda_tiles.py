@@ -4,24 +4,29 @@ A convolution with kernels of one cell is a matrix product with as many rows, te
 """
 
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codegen.contraction import contraction
 from codegen.cupy_module import cupy_source
+from codegen.emit import emit
 from codegen.plan import BATCH
 from codegen.plans.definition import definition
 from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, best_tile
-from derive.layers import Applied, Conv1d
+from derive.layers import Applied, Conv1d, Conv2d, Layer, lenet
 from derive.terms import tensor
+from runtime import simt
 from runtime.simt import compile  # noqa: A004 - as runtime.compile
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 pytestmark = needs_compiler
+WRAPPERS = Path(simt.__file__).parent / "include" / "certiconv_ptx.cuh"
 
 CASES = [
     *((tile, "float32", "float32") for tile in TILES),
@@ -108,6 +113,50 @@ extern "C" __global__ void places(int* own, int* term)
         pairs = set(zip(own[at : at + length * depth], term[at : at + length * depth], strict=True))
         assert pairs == {(n, k) for n in range(length) for k in range(depth)}, kind
         at += length * depth
+
+
+@pytest.mark.parametrize("numbers", ["float16", "bfloat16", "tf32"])
+def test_the_instruction_of_tensor_cores_is_that_of_the_wrappers_for_kernels_by_hand(numbers: str) -> None:
+    """`certiconv_ptx.cuh` has the same functions, which `tests/runtime/simt` runs on a CPU under their names."""
+    tensor = NUMBERS[numbers].tensor
+    assert tensor is not None
+    text = cuda_text(NUMBERS[numbers], [Kernel("k", "// TensorTile", (), "1")])
+    mine, theirs = (wrapper(t, tensor.name) for t in (text, WRAPPERS.read_text(encoding="utf-8")))
+    assert "mma.sync.aligned" in mine
+    assert mine == theirs
+
+
+def wrapper(text: str, name: str) -> str:
+    """A function of a text, macros expanded, strings joined, without white space."""
+    lines = [line for line in text.splitlines() if not line.startswith("#include")]
+    command = ["g++", "-E", "-P", "-D__CUDACC__", "-x", "c++", "-"]
+    found = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=True)
+    expanded = re.sub(r"\s+", "", found.stdout).replace('""', "")
+    start = expanded.index(f"{name}(float(&d)[4]")
+    return expanded[start : expanded.index("}", expanded.index('"f"(c[3])', start))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "dtype"),
+    [
+        (lenet(), (2, 1, 28, 28), "float32"),
+        (Conv2d(64, 64, 3, padding=1), (2, 64, 8, 8), "float16"),
+        (Conv2d(2, 2, 3, stride=2, padding=1, groups=2), (2, 2, 9, 9), "float64"),
+    ],
+    ids=["LeNet", "tensor cores", "no product"],
+)
+def test_a_text_holds_the_functions_that_it_uses_and_each_once(
+    layer: Layer, shape: tuple[int, ...], dtype: str
+) -> None:
+    emitted = emit(layer, backend="cupy", input_shape=shape, dtype=dtype)
+    defined = re.findall(r"(?:__forceinline__ \w+|#define|struct alignas\(.*\)|struct|enum) (\w+)", emitted.cuda)
+    used = re.findall(r"\w+", re.sub(r"//.*", "", emitted.cuda))
+    once = [name for name in defined if name != "EXACT"]
+    assert len(set(once)) > 2
+    assert all(used.count(name) > 1 for name in once), [name for name in once if used.count(name) < 2]
+    products = sum(".multiply" in kernel.text for kernel in emitted.kernels)
+    assert emitted.cuda.count("Slice {") == (1 if products else 0)
+    assert products == {"float32": 14, "float16": 3, "float64": 0}[dtype]
 
 
 def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:

@@ -84,6 +84,7 @@ FAULTS = {
     ),
     "one buffer": (PRODUCTS, r"slot \^= 1;", "", ""),
     "a column too many": (PRODUCTS, r"column\(j\) >= columns\) continue;", "column(j) > columns) continue;", "out-of"),
+    "a column of another block": (PRODUCTS, r"first_column\) < here", "first_column) <= here", "out-of-bounds"),
     "a row too many": (PRODUCTS, r"row\(i\) < rows\) put", "row(i) <= rows) put", "out-of-bounds"),
     "a term too many": (PRODUCTS, r"term < (end|27|81)\b", r"term <= \1", ""),
     "a factor along the wrong axis": (PRODUCTS, r"place % DEPTH : place / LENGTH", "place % DEPTH : place % DEPTH", ""),

@@ -11,6 +11,8 @@ from runtime.nvrtc import ARCHITECTURES, NvrtcError, include_folders, nvrtc
 from tests.codegen.cuda_layers import LAYERS, NUMBERS
 
 pytestmark = pytest.mark.nvrtc
+# With 64-bit places a few kernels in halves need more than the 255 registers that a thread of this architecture has.
+MAY_SPILL = {("long long", "float16", "sm_80"), ("long long", "bfloat16", "sm_80")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,10 +32,11 @@ def test_every_kernel_keeps_its_numbers_in_registers(layer: str, dtype: str, alg
     emitted = emit(conv, backend="cupy", input_shape=shape, dtype=dtype, algorithm=algorithm)
     folders = [f"-I{folder}" for folder in include_folders()]
     for arch in ARCHITECTURES:
-        usages = nvrtc().compile(emitted.cuda, arch=arch, options=("-DINDEX=int", *folders))
-        assert [u.kernel for u in usages] == sorted(kernel.name for kernel in emitted.kernels)
-        assert not [u for u in usages if u.spilled], arch
-    nvrtc().compile(emitted.cuda, options=("-DINDEX=long long", *folders))
+        for places in ("int", "long long"):
+            usages = nvrtc().compile(emitted.cuda, arch=arch, options=(f"-DINDEX={places}", *folders))
+            assert [u.kernel for u in usages] == sorted(kernel.name for kernel in emitted.kernels)
+            if (places, dtype, arch) not in MAY_SPILL:
+                assert not [u for u in usages if u.spilled], (arch, places)
 
 
 def test_a_text_that_is_wrong_is_told_in_the_words_of_the_compiler() -> None:

@@ -17,7 +17,7 @@ def test_every_kernel_of_lenet_keeps_its_numbers_in_registers(dtype: str) -> Non
         pytest.fail(str(error))
     emitted = emit(lenet(), backend="cupy", input_shape=(64, 1, 28, 28), dtype=dtype)
     for arch in ARCHITECTURES:
-        usages = compiler.compile(emitted.cuda, arch=arch, options=("-std=c++17", "-DINDEX=int"))
-        assert [u.kernel for u in usages] == sorted(kernel.name for kernel in emitted.kernels)
-        assert not [u for u in usages if u.spilled], arch
-    compiler.compile(emitted.cuda, options=("-std=c++17", "-DINDEX=long long"))
+        for places in ("int", "long long"):
+            usages = compiler.compile(emitted.cuda, arch=arch, options=(f"-DINDEX={places}",))
+            assert [u.kernel for u in usages] == sorted(kernel.name for kernel in emitted.kernels)
+            assert not [u for u in usages if u.spilled], (arch, places)

@@ -136,6 +136,9 @@ def of_block(layout: Layout) -> tuple[list[str], str, str]:
             lines.append(f"const {kind} column_tiles = ({columns} + {tile.columns - 1}) / {tile.columns};")
         own = rest if last else f"{rest} % {column_tiles}"
         lines.append(f"const {kind} first_column = {own} * {tile.columns};")
+        if layout.columns.symbols:
+            left = f"{columns} - first_column"
+            lines.append(f"const int here = {left} < {tile.columns} ? {left} : {tile.columns};  // columns of the tile")
         rest += f" / {column_tiles}"
     if layout.split:
         depth = scope.text(layout.count(c.depth))

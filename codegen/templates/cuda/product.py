@@ -31,7 +31,7 @@ from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
 from codegen.templates.cuda.text import LINE, Scope, cells, gathered, grouped, kind_of, unflattened, used
 from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile
-from codegen.templates.cuda.value import Printer
+from codegen.templates.cuda.value import Printer, at_hand
 from derive.indices import Index, var, variables
 from derive.terms import Read, Substitution
 
@@ -88,9 +88,10 @@ def _finished(plan: Plan, layout: Layout, stage: Stage, then: Stage | None) -> R
     before = [*printer.lines, *([] if is_sum else [f"const ACC {stage.name} = {value};"])]
     if then.template == "spread":
         return Result([*before, *spread_lines(plan, stage, then)], total=total)
-    after = Printer(stage, arrays_of(plan), known={stage.name: stage.name}, part=f"{then.name}_part")
+    own, known = at_hand(then.body, scope, arrays_of(plan), {stage.name: stage.name})
+    after = Printer(stage, arrays_of(plan), known=known, part=f"{then.name}_part")
     last = after.expr(then.body, scope)
-    return Result([*before, *after.lines, f"{then.name}[{place}] = REAL({last});"], total=total)
+    return Result([*before, *own, *after.lines, f"{then.name}[{place}] = REAL({last});"], total=total)
 
 
 def _value(plan: Plan, stage: Stage, c: Contraction, scope: Scope, total: str) -> tuple[Printer, str]:
@@ -217,7 +218,9 @@ def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
     conditions = []
     if ones or total.constant is None or total.constant % length:
         count = total - 1 if ones else total
-        conditions.append(f"{flat} < {layout.columns_text if count.symbols else scope.text(count)}")
+        conditions.append(
+            f"{flat} < {scope.text(count)}" if not count.symbols else f"int({flat} - first_column) < here"
+        )
     if layout.split or depth.constant is None or depth.constant % tile.depth:
         conditions.append(f"{layout.term} < {layout.end}")
     conditions += layout.inside if name == "right" else []
@@ -228,7 +231,7 @@ def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
     fetched = [*conditions, value]
     otherwise = f"REAL({flat} == {scope.text(total - 1)} ? 1 : 0)" if ones else "REAL(0)"
     if conditions:
-        value = _chosen(" && ".join(conditions), value, otherwise)
+        value = _chosen(conditions, value, otherwise)
     found: dict[str, object] = {
         "flat": flat, "kind": kind_of(total), "value": value,
         "places": gathered([*used(places, fetched), *used(unflattened(scope, c.depth, layout.term), fetched)]),
@@ -236,10 +239,18 @@ def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
     return found, _along_depth(side.read, scope, group, c.depth)
 
 
-def _chosen(condition: str, value: str, otherwise: str) -> str:
-    """A choice, on two lines where one is too short."""
-    between_ = " " if len(condition) + len(value) + len(otherwise) < LINE else "\n        "
-    return f"{condition}{between_}? {value} : {otherwise}"
+def _chosen(conditions: Sequence[str], value: str, otherwise: str) -> str:
+    """A choice, on as many lines as that takes."""
+    choice = f"? {value} : {otherwise}"
+    if len(" && ".join(conditions)) + len(choice) < LINE:
+        return f"{' && '.join(conditions)} {choice}"
+    lines = [""]
+    for k, condition in enumerate(conditions):
+        part = condition if k == 0 else f" && {condition}"
+        if len(lines[-1]) + len(part) > LINE:
+            lines.append("      ")
+        lines[-1] += part.lstrip() if lines[-1].isspace() else part
+    return "\n".join([*lines, f"        {choice}"])
 
 
 def _along_depth(read: Read, scope: Scope, group: tuple[int, ...], depth: tuple[int, ...]) -> bool:

@@ -17,7 +17,7 @@ from codegen.contraction import TOTAL
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.templates.cuda.kernels import BLOCK, Kernel, signature
 from codegen.templates.cuda.locals import arrays_of, reads
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
+from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, grouped, unflattened, used
 from codegen.templates.cuda.value import Printer
 from derive.indices import var
 from derive.terms import Expr
@@ -158,7 +158,7 @@ def _store(stage: Stage, place: str, value: str, taken: Mapping[str, str]) -> st
     if stage.name not in taken:
         return f"{stage.name}[{place}] = REAL({value});"
     array = taken[stage.name]
-    return f"{array}[{place}] = REAL(ACC({array}[{place}]) - ACC(rate) * ({value}));"
+    return f"{array}[{place}] = REAL(ACC({array}[{place}]) - ACC(rate) * {grouped(value)});"
 
 
 def alone(plan: Plan, shares: Shares) -> Kernel:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from codegen.plan import Plan, PlanError, Stage, reads_of
 from codegen.templates.cuda.locals import arrays_of
 from codegen.templates.cuda.text import Scope, kind_of, unflattened
-from codegen.templates.cuda.value import Printer
+from codegen.templates.cuda.value import Printer, at_hand
 from derive.indices import index, var, variables
 from derive.terms import Read, Tensor
 
@@ -99,10 +99,11 @@ def lines(plan: Plan, product: Stage, stage: Stage) -> list[str]:
             f"{indent}for ({kind} {names[axis]} = {first}; {names[axis]} < {first} + {t}; ++{names[axis]}) {{",
         ]
         indent += "  "
-    printer = Printer(stage, arrays_of(plan), known={source.name: product.name}, part=f"{stage.name}_part")
+    before, known = at_hand(stage.body, own, arrays_of(plan), {source.name: product.name})
+    printer = Printer(stage, arrays_of(plan), known=known, part=f"{stage.name}_part")
     body = printer.expr(stage.body, own)
     place = own.offset(stage.tensor, [var(v) for v in range(rank)])
-    text += [f"{indent}{line}" for line in [*printer.lines, f"{stage.name}[{place}] = REAL({body});"]]
+    text += [f"{indent}{line}" for line in [*before, *printer.lines, f"{stage.name}[{place}] = REAL({body});"]]
     return [*text, *("  " * k + "}" for k in reversed(range(len(indent) // 2)))]
 
 

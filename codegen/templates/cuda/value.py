@@ -164,6 +164,25 @@ class Printer:
         return largest
 
 
+def at_hand(
+    e: Expr, scope: Scope, arrays: Mapping[str, str], known: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Statements that read once what a sum of products reads more than once, and the texts of tensors with those."""
+    factors = [f for m in e.monomials for f in m.factors]
+    reads = [f for f in factors if isinstance(f, Read)]
+    lines: list[str] = []
+    found = dict(known)
+    if len(reads) < len(factors) or any(m.binders or m.guards for m in e.monomials):
+        return lines, found
+    for read in dict.fromkeys(reads):
+        name = read.tensor.name
+        places = {r.at for r in reads if r.tensor == read.tensor}
+        if name not in known and reads.count(read) > 1 and len(places) == 1 and not scope.inside(read):
+            found[name] = f"{name}_here"
+            lines.append(f"const ACC {found[name]} = ACC({arrays[name]}[{scope.offset(read.tensor, read.at)}]);")
+    return lines, found
+
+
 FUNCTIONS = {"exp": "exp_of", "log": "log_of", "tanh": "tanh_of", "sigmoid": "sigmoid_of", "relu": "relu_of",
              "step": "step_of", "recip": "reciprocal"}  # fmt: skip
 
