@@ -192,8 +192,8 @@ CELLS = Case(Conv1d(6, 12, 5, stride=2, padding=1, groups=6), (2, 6, 9), "direct
 
 FAULTS = {
     "the residue of another cell": (PRODUCT, r"h0 - 2 \* \(\(h0 \+ 1\) / 2\) \+ 1", "h0 - 2 * (h0 / 2)"),
-    "the turn before": (PRODUCT, r"\+ \(\(h1 \+ 1\) / 3\)\]", "+ (h1 / 3)]"),
-    "the other group's outputs": (PRODUCT, r"G\[\(\(b \* 6 \+ 3 \* g", "G[((b * 6 + 3 * (1 - g)"),
+    "the turn before": (PRODUCT, r"\+ \(\(h1 \+ 1\) / 3\)\)\]", "+ (h1 / 3))]"),
+    "the other group's outputs": (PRODUCT, r"G\[b \* 72 \+ \(\(\(3 \* g", "G[b * 72 + (((3 * (1 - g)"),
     "the other group's weights": (PRODUCT, r"W\[\(\(\(3 \* g", "W[(((3 * (1 - g)"),
     "no end of the kernel": (PRODUCT, r"r0 \+ 2 \* t0 < 3 && ", ""),
     "no end of the outputs": (PRODUCT, r"q0 - t0 >= 0 && ", ""),
@@ -205,7 +205,7 @@ FAULTS = {
     "the kernel cell beside": (
         CELLS, r"h0 \+ 2 \* t0 - 2 \* \(\(h0 \+ 1\) / 2\) \+ 1\]", "h0 + 2 * t0 - 2 * (h0 / 2)]",
     ),
-    "outputs of the first group": (CELLS, r"G\[\(b \* 12 \+ 2 \* c \+ n\)", "G[(b * 12 + n)"),
+    "outputs of the first group": (CELLS, r"G\[b \* 48 \+ \(\(2 \* c \+ n\)", "G[b * 48 + ((n)"),
 }  # fmt: skip
 
 
