@@ -33,12 +33,14 @@ class Machine:
         copy: nanoseconds to copy one float32 in contiguous runs that fit the cache.
         call: microseconds a NumPy call takes.
         cache: bytes of the second-level cache of a core.
+        threads: how many a batch is split between, each with a workspace of its own.
     """
 
     gemm: float = 70.0
     copy: float = 0.22
     call: float = 1.8
     cache: int = 1 << 19
+    threads: int = 1
 
 
 REFERENCE = Machine()
@@ -78,6 +80,8 @@ class Cost:
 def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: str = "channels_first") -> Cost:
     """The predicted cost of a plan with one result, at ``TYPICAL`` images, for arrays that lie so in memory.
 
+    With several threads it is that of a thread's part, the time in which all are done.
+
     >>> from codegen.plan import BATCH
     >>> from codegen.plans.im2col import im2col
     >>> from derive.layers import Conv2d
@@ -86,8 +90,9 @@ def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout:
     >>> found.product > found.move > found.call
     True
     """
-    images = min(plan.block, TYPICAL)
-    blocks = -(-TYPICAL // images)
+    part = -(-TYPICAL // machine.threads)  # what depends on parameters alone, every thread does for itself
+    images = min(plan.block, part)
+    blocks = -(-part // images)
     model = _Model(plan, machine, images, itemsize, layout == "channels_last")
     total = Cost()
     for stage in plan.stages:

@@ -174,6 +174,9 @@ def emit(  # noqa: PLR0913 - an argument an option
     layout: Annotated[
         str, typer.Option(help="How images will lie in memory: channels_first or channels_last; auto chooses for it.")
     ] = "channels_first",
+    machine: Annotated[
+        str, typer.Option(help="What auto predicts for: the reference, or here, whose rates are measured first.")
+    ] = "reference",
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the candidates and why one is taken, on standard error.")
     ] = False,
@@ -185,7 +188,7 @@ def emit(  # noqa: PLR0913 - an argument an option
 
     It is made for one input shape; the batch size stays free.
     """
-    if tune:
+    if tune or machine == "here":
         ask_environment(1)  # before NumPy is imported, below
     from runtime import lenet as job
     from runtime.compile import certificate_of, numeric_output_shape
@@ -207,7 +210,9 @@ def emit(  # noqa: PLR0913 - an argument an option
     at = job.INPUT_SHAPE if input is None else sizes("--input", input)
     made = make_layer(layer, given)
     numeric_output_shape(made, at)
-    wanted, tiles = choice(Asked(made, at, dtype, backend, algorithm, tolerance, layout), explain=explain, tune=tune)
+    wanted, tiles = choice(
+        Asked(made, at, dtype, backend, algorithm, tolerance, layout, machine), explain=explain, tune=tune
+    )
     emitted = emit_text(
         made,
         backend=backend,

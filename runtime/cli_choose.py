@@ -14,8 +14,15 @@ import typer
 from runtime.cli_messages import say
 from runtime.threads import remedy
 
+MACHINES = ("reference", "here")
+WORDS = {
+    "--explain": "it explains a choice",
+    "--tune": "it chooses the algorithm",
+    "--machine": "it is what a choice is predicted for",
+}
+
 if TYPE_CHECKING:
-    from derive.layers import Layer
+    from derive.layers import Conv, Layer
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Asked:
     algorithm: str
     tolerance: float | None
     layout: str
+    machine: str = "reference"
 
 
 def choice(asked: Asked, *, explain: bool, tune: bool) -> tuple[str | Mapping[str, str], Mapping[str, str] | None]:
@@ -64,30 +72,29 @@ def algorithms(asked: Asked, *, explain: bool, tune: bool) -> str | Mapping[str,
     from derive.layers import Conv
     from runtime.device import printed_for
 
-    if not (explain or tune):
+    if asked.machine not in MACHINES:
+        raise typer.BadParameter(f"{asked.machine!r} is not one of: {', '.join(MACHINES)}.", param_hint="--machine")
+    wanted = {"--explain": explain, "--tune": tune, "--machine": asked.machine == "here"}
+    hints = [hint for hint, given in wanted.items() if given]
+    if not hints and asked.tolerance is None:
         return asked.algorithm
     layer, named = asked.layer, asked.algorithm
-    if not isinstance(layer, Conv):
-        hint = "--explain" if explain else "--tune"
-        raise typer.BadParameter(
-            "the choice is between algorithms for one convolution, such as conv2d.", param_hint=hint
-        )
-    if tune and named != "auto":
-        raise typer.BadParameter(f"it chooses the algorithm, and --algorithm {named} is given.", param_hint="--tune")
-    if named != "auto":
-        raise typer.BadParameter(f"it explains a choice, and --algorithm {named} is given.", param_hint="--explain")
     on = printed_for(asked.backend)
+    if hints and not isinstance(layer, Conv):
+        raise typer.BadParameter(
+            "the choice is between algorithms for one convolution, such as conv2d.", param_hint=hints[0]
+        )
+    if hints and named != "auto":
+        raise typer.BadParameter(f"{WORDS[hints[-1]]}, and --algorithm {named} is given.", param_hint=hints[-1])
     request(layer, on, asked.shape, asked.dtype, named, asked.tolerance, asked.layout)
-    if on != "numpy":
-        hint = "--explain" if explain else "--tune"
-        raise typer.BadParameter("the choice is between algorithms for NumPy; add --backend numpy.", param_hint=hint)
-    if explain:
-        from codegen.choose import choose, explained
-
-        every = choose(layer, asked.shape, asked.dtype, tolerance=asked.tolerance, thorough=True, layout=asked.layout)
-        say(explained(every, images=asked.shape[0]))
+    if hints and on != "numpy":
+        raise typer.BadParameter(
+            "the choice is between algorithms for NumPy; add --backend numpy.", param_hint=hints[0]
+        )
+    assert isinstance(layer, Conv)  # a tolerance is for nothing else
+    predicted = _predicted(asked, layer, explain=explain)
     if not tune:
-        return named
+        return predicted if asked.machine == "here" else named
     from runtime import tune as measuring
 
     if (warning := remedy(1)) is not None:
@@ -95,3 +102,28 @@ def algorithms(asked: Asked, *, explain: bool, tune: bool) -> str | Mapping[str,
     found = measuring.tune(layer, asked.shape, asked.dtype, tolerance=asked.tolerance, layout=asked.layout)
     say(found.text())
     return found.algorithms
+
+
+def _predicted(asked: Asked, layer: Conv, *, explain: bool) -> Mapping[str, str]:
+    """What the model takes for each result, for the reference machine or this one, explained if that is wanted."""
+    from codegen.choose import choose, explained
+    from codegen.cost import REFERENCE
+    from runtime.machine import measured, told
+
+    machine = measured() if asked.machine == "here" else REFERENCE
+    if asked.machine == "here":
+        say(f"This machine: {told(machine)}.")
+    choices = choose(
+        layer, asked.shape, asked.dtype, tolerance=asked.tolerance, machine=machine, thorough=explain,
+        layout=asked.layout,
+    )  # fmt: skip
+    if explain:
+        say(explained(choices, images=asked.shape[0]))
+    for choice in choices:
+        taken = next(c for c in choice.candidates if c.algorithm == choice.algorithm)
+        if not taken.within:
+            say(
+                f"certiconv: warning: {choice.result}: no algorithm is sure to be within --tolerance "
+                f"{asked.tolerance}; {choice.algorithm} is taken, whose error is at most {taken.error:.1e}"
+            )
+    return {choice.result: choice.algorithm for choice in choices}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,7 +69,8 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
             it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix products are what is measured.
         layout: how the images will lie in memory, "channels_first" or "channels_last", for which "auto" and "tuned"
             choose, see `codegen.emit`; on a GPU only the first.
-        threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it
+        threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it,
+            and "auto" chooses for that
             (`runtime.parallel`), and results may then differ from those of one thread by rounding.
         cache_dir: the folder of emitted text and of what was measured; None: the user's cache folder.
 
@@ -98,7 +99,10 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     kind = dtype_name(dtype, on)
     asked, tiles = algorithm, None
     if on == "numpy":
-        asked = _with_measured(layer, shape, kind, algorithm, tolerance, layout, cache_dir)
+        if many and algorithm == "auto":
+            asked = _for_threads(layer, shape, kind, tolerance, layout, threads)
+        else:
+            asked = _with_measured(layer, shape, kind, algorithm, tolerance, layout, cache_dir)
     elif algorithm == "tuned":
         asked, tiles = "auto", _measured_tiles(layer, shape, kind, cache_dir)
     module = load_module(
@@ -107,6 +111,20 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     )  # fmt: skip
     parallel = _parallel(layer, shape, module, kind, threads) if many else None
     return Operation(layer, shape, output_shape, kind, module, parallel, on)
+
+
+def _for_threads(
+    layer: Conv, shape: tuple[int, ...], dtype: str, tolerance: float | None, layout: str, threads: int
+) -> Algorithms:
+    """What is predicted to be fastest where a batch is split between so many threads."""
+    from codegen.choose import choose as choose_algorithm
+    from codegen.cost import REFERENCE
+    from codegen.emit import request
+
+    request(layer, "numpy", shape, dtype, "auto", tolerance, layout)
+    machine = replace(REFERENCE, threads=threads)
+    choices = choose_algorithm(layer, shape, dtype, tolerance=tolerance, machine=machine, layout=layout)
+    return {choice.result: choice.algorithm for choice in choices}
 
 
 def _with_measured(
