@@ -123,6 +123,18 @@ def _kernel_fails() -> str | None:
     return None if found == 42 else f"a kernel that writes 42 wrote {found} here"
 
 
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the driver can run, (major, minor) (CUDA Driver API, 6.3); None without one."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
 def driver_devices() -> int | str:
     """How many GPUs the CUDA driver sees, or its error; OSError if there is no driver (CUDA Driver API, 6.2 to 6.5)."""
     driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -23,6 +23,8 @@ OPTIONAL = {
     "ml_dtypes": ("bfloat16 for CuPy", "pip install ml_dtypes"),
     "threadpoolctl": ("holds BLAS at one thread", "pip install threadpoolctl"),
 }
+WHEELS = {"cupy": 0, "cupy-cuda12x": 12, "cupy-cuda13x": 13}  # what CuPy may be called, and the CUDA it is made for
+CUPY, OLDEST, NEWEST = 14, 12, 13  # the first CuPy that will do; what CUDA there is one for
 HEADERS = ("cuda_fp16.h", "cuda_bf16.h")
 
 
@@ -92,26 +94,54 @@ def _compiler() -> Finding:
 
 
 def _gpu() -> Iterator[Finding]:
-    driver, devices = _driver()
-    yield Finding("CUDA driver", driver, devices, "install NVIDIA's driver (needs a GPU)")
-    cupy = next((v for name in ("cupy", "cupy-cuda13x", "cupy-cuda12x") if (v := _version(name))), None)
-    yield Finding(
-        "CuPy", cupy is not None, cupy or "not installed: runs CUDA text on a GPU", "pip install 'certiconv[cuda13]'"
-    )
+    cuda = device.driver_cuda()
+    yield _driver(cuda)
+    yield _cupy(cuda)
     yield _nvrtc()
     yield _headers()
     lack = device.lacks_for_cupy()
-    yield Finding("backend cupy", lack is None, lack or "a kernel was compiled and launched", "see the lines above")
+    found = lack or "a kernel was compiled and launched"
+    yield Finding("backend cupy", lack is None, found, f"see the lines above, then {_install(cuda)}")
 
 
-def _driver() -> tuple[bool, str]:
+def _driver(cuda: tuple[int, int] | None) -> Finding:
+    """The driver, how many GPUs it sees, and whether a CuPy of today runs on it."""
+    name = "CUDA driver"
     try:
         devices = device.driver_devices()
     except OSError:
-        return False, "not found"
+        return Finding(name, False, "not found", "install NVIDIA's driver (needs a GPU)")
     if isinstance(devices, str):
-        return False, devices
-    return devices > 0, f"{devices} GPUs" if devices else "no GPU"
+        return Finding(name, False, devices, "reinstall NVIDIA's driver")
+    found = ("no GPU", "1 GPU")[devices] if devices < 2 else f"{devices} GPUs"
+    found += f", for CUDA {cuda[0]}.{cuda[1]}" if cuda else ""
+    if cuda is not None and cuda[0] < OLDEST:
+        return Finding(name, False, found, f"update NVIDIA's driver to one for CUDA {OLDEST} or newer")
+    return Finding(name, devices > 0, found, "put in a GPU, or let this process see one (CUDA_VISIBLE_DEVICES)")
+
+
+def _cupy(cuda: tuple[int, int] | None) -> Finding:
+    """One CuPy, new enough for this program and not too new for the driver."""
+    wheels = {name: version for name in WHEELS if (version := _version(name)) is not None}
+    if not wheels:
+        return Finding("CuPy", False, "not installed: runs CUDA text on a GPU", _install(cuda))
+    found = ", ".join(f"{name} {version}" for name, version in wheels.items())
+    if len(wheels) > 1:
+        first = f"pip uninstall -y {' '.join(wheels)} && {_install(cuda)}"
+        return Finding("CuPy", False, f"{found}: they overwrite each other", first)
+    ((name, version),) = wheels.items()
+    if int(version.partition(".")[0]) < CUPY:
+        return Finding("CuPy", False, f"{found}: version {CUPY} or newer is needed", _install(cuda))
+    if cuda is not None and (asks := WHEELS[name]) > cuda[0]:
+        told = f"{found}: made for CUDA {asks}, and the driver is for {cuda[0]}.{cuda[1]}"
+        return Finding("CuPy", False, told, f"pip uninstall -y {name} && {_install(cuda)}; or update NVIDIA's driver")
+    return Finding("CuPy", True, found)
+
+
+def _install(cuda: tuple[int, int] | None) -> str:
+    """The command that brings the CuPy for a driver, with what compiles for it; the newest where there is none."""
+    major = NEWEST if cuda is None else max(OLDEST, min(cuda[0], NEWEST))
+    return f"pip install -U 'cupy-cuda{major}x[ctk]' ml_dtypes"
 
 
 def _nvrtc() -> Finding:
@@ -131,7 +161,7 @@ def _headers() -> Finding:
     missing = [name for name in HEADERS if not any((Path(f) / name).is_file() for f in include_folders())]
     return Finding(
         "CUDA headers", not missing, f"no {', '.join(missing)}: float16 and bfloat16" if missing else "found",
-        "pip install 'certiconv[cuda13]'",
+        _install(device.driver_cuda()),
     )  # fmt: skip
 
 

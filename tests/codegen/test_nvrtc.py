@@ -27,7 +27,7 @@ def compiler() -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_kernel_keeps_its_numbers_in_registers(layer: str, dtype: str, algorithm: str) -> None:
     if dtype in ("float16", "bfloat16") and not include_folders():
-        pytest.fail("CUDA's headers are not here; pip install 'certiconv[cuda13]' brings them")
+        pytest.fail("CUDA's headers are not here; pip install 'cupy-cuda13x[ctk]' brings them")
     conv, shape = LAYERS[layer]
     emitted = emit(conv, backend="cupy", input_shape=shape, dtype=dtype, algorithm=algorithm)
     folders = [f"-I{folder}" for folder in include_folders()]

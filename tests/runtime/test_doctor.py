@@ -1,9 +1,11 @@
 """`certiconv doctor`: what is found, what is missing, and the command that mends it; machines are played."""
 
+import ctypes
 import importlib.util
 import shutil
 from importlib import metadata
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -68,6 +70,65 @@ def test_a_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("CUDA driver").found == "2 GPUs"
     monkeypatch.setattr(device, "driver_devices", lambda: "cuInit returned error 803")
     assert found("CUDA driver").found == "cuInit returned error 803"
+
+
+OLD_CUPY = "cupy-cuda12x 13.6.0: version 14 or newer is needed"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "wheels", "words", "remedy"),
+    [
+        (None, {}, "not installed: runs CUDA text on a GPU", "pip install -U 'cupy-cuda13x[ctk]' ml_dtypes"),
+        ((12, 4), {}, "not installed: runs CUDA text on a GPU", "pip install -U 'cupy-cuda12x[ctk]' ml_dtypes"),
+        ((12, 4), {"cupy-cuda12x": "14.2.0"}, "cupy-cuda12x 14.2.0", ""),
+        ((14, 1), {"cupy-cuda13x": "14.2.0"}, "cupy-cuda13x 14.2.0", ""),
+        ((13, 0), {"cupy-cuda12x": "13.6.0"}, OLD_CUPY, "pip install -U 'cupy-cuda13x[ctk]' ml_dtypes"),
+        (
+            (12, 4), {"cupy-cuda13x": "14.2.0"}, "cupy-cuda13x 14.2.0: made for CUDA 13, and the driver is for 12.4",
+            "pip uninstall -y cupy-cuda13x && pip install -U 'cupy-cuda12x[ctk]' ml_dtypes; or update NVIDIA's driver",
+        ),
+        (
+            (13, 0), {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"},
+            "cupy-cuda12x 14.2.0, cupy-cuda13x 14.2.0: they overwrite each other",
+            "pip uninstall -y cupy-cuda12x cupy-cuda13x && pip install -U 'cupy-cuda13x[ctk]' ml_dtypes",
+        ),
+    ],
+)  # fmt: skip
+def test_one_cupy_that_fits_the_driver(
+    cuda: tuple[int, int] | None, wheels: dict[str, str], words: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "driver_cuda", lambda: cuda)
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: wheels.get(name) if "cupy" in name else real(name))
+    told = found("CuPy")
+    assert (told.found, told.right) == (words, remedy == "")
+    assert told.right or told.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("cuda", "devices", "words", "right"),
+    [((11, 8), 1, "1 GPU, for CUDA 11.8", False), ((12, 4), 1, "1 GPU, for CUDA 12.4", True),
+     ((13, 0), 0, "no GPU, for CUDA 13.0", False), (None, 3, "3 GPUs", True)],
+)  # fmt: skip
+def test_a_driver_that_is_new_enough(
+    cuda: tuple[int, int] | None, devices: int, words: str, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "driver_cuda", lambda: cuda)
+    monkeypatch.setattr(device, "driver_devices", lambda: devices)
+    told = found("CUDA driver")
+    assert (told.found, told.right) == (words, right)
+    assert right or ("update NVIDIA's driver to one for CUDA 12 or newer" in told.remedy) == (devices > 0)
+
+
+def test_the_version_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(found: Any) -> int:
+        found._obj.value = 12040
+        return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(cuDriverGetVersion=version))
+    assert device.driver_cuda() == (12, 4)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(cuDriverGetVersion=lambda _: 1))
+    assert device.driver_cuda() is None
 
 
 def test_the_lines() -> None:
