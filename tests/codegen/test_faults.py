@@ -268,13 +268,14 @@ def maximum_without_the_last_class(patch: Patch) -> None:
 
 
 def skeleton(patch: Patch, old: str, new: str) -> None:
-    """The template of a whole module, with one piece replaced."""
-    original = jinja2.Environment.from_string
+    """The templates of whole modules, with one piece replaced where they have it."""
+    original = jinja2.PackageLoader.get_source
 
-    def from_string(self: jinja2.Environment, source: str) -> jinja2.Template:
-        return original(self, source.replace(old, new))
+    def get_source(self: jinja2.PackageLoader, environment: jinja2.Environment, name: str) -> Any:
+        source, *rest = original(self, environment, name)
+        return (source.replace(old, new), *rest)
 
-    patch.setattr(jinja2.Environment, "from_string", from_string)
+    patch.setattr(jinja2.PackageLoader, "get_source", get_source)
 
 
 def learning_rate_twice(patch: Patch) -> None:
@@ -285,7 +286,7 @@ def learning_rate_twice(patch: Patch) -> None:
 
 def missing_remainder(patch: Patch) -> None:
     """Blocks are all of one size, so what is left of the batch is not computed: right where nothing is left."""
-    skeleton(patch, "batch // count + (k < batch % count)", "batch // count")
+    skeleton(patch, "units = -(-batch // unit)", "units = batch // unit")
 
 
 def result_in_the_workspace(patch: Patch) -> None:
