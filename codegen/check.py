@@ -31,7 +31,7 @@ from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
 from codegen.field import Element, P, array, drawn, keyed
 from codegen.growth import Bounds, bounds
-from codegen.module import load
+from codegen.loading import load
 from codegen.plan import Plan, Stage
 from derive.evaluate import Evaluator, Table, Undefined
 from derive.terms import Apply
