@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import reference
-from tests.benchmarks.by_hand import TOLERANCE, after_two_steps, distance, drawn
+from tests.benchmarks.by_hand import TOLERANCE, after_two_steps, distance, drawn, truth_after_two_steps
 from tests.benchmarks.lenet_by_hand import Step
 
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4))
 def test_two_steps_change_the_parameters_as_float64_does(batch: int, block: int) -> None:
-    by_hand, truth = after_two_steps(batch, block=block)
+    by_hand, truth = after_two_steps(Step(batch, block=block), batch), truth_after_two_steps(batch)
     assert distance(by_hand, truth) <= TOLERANCE
     for name, before in drawn(batch)[2].items():
         change = distance({name: before}, {name: truth[name]})
