@@ -166,7 +166,7 @@ def test_the_legend_speaks_once_of_every_tensor(name: str) -> None:
 
 
 def test_the_legend_names_layers_and_quantities() -> None:
-    legend = {names: meaning for names, meaning in device_network(lenet(), (BATCH, *map(index, (1, 28, 28)))).legend}
+    legend = dict(device_network(lenet(), (BATCH, *map(index, (1, 28, 28)))).legend)
     assert legend["W3", "u3"] == "weight and bias of layer 3 (Conv2d)"
     assert legend["A3",] == "output of layer 4 (Sigmoid)"
     assert legend["F6",] == "output of layer 6 (Flatten)"
