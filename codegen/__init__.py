@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.emit import EmitError, Emitted, emit  # the function: `codegen.emit` is never the module of that name
 
 if TYPE_CHECKING:
-    from codegen.module import load
+    from codegen.loading import load
 
 __all__ = ["EmitError", "Emitted", "emit", "load"]
 
@@ -27,6 +27,6 @@ __all__ = ["EmitError", "Emitted", "emit", "load"]
 def __getattr__(name: str) -> Any:
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from codegen.module import load
+    from codegen.loading import load
 
     return load

@@ -25,7 +25,7 @@ from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
 from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
-from codegen.module import load
+from codegen.loading import load
 from codegen.plan import Plan
 from derive.evaluate import Evaluator, Table
 from derive.trusted import KERNEL, LAYERS

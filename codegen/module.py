@@ -2,19 +2,15 @@
 
 The skeleton of a module is a jinja2 template; the statements are the stages, each under a comment with its definition,
 sorted into functions by phase: what depends on parameters only, what is done for each block of the batch, what is
-summed over blocks, what is left at the end.  ``load`` turns a text into a module; exact execution uses the same
-``load`` with another meaning for rational constants.
+summed over blocks, what is left at the end.
 """
 
 from __future__ import annotations
 
-import hashlib
-import linecache
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from types import ModuleType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -165,15 +161,3 @@ def template(name: str) -> Template:
     loader = PackageLoader("codegen", "templates/numpy")
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.get_template(f"{name}.py.j2")
-
-
-def load(source: str, name: str = "emitted", *, ratio: Callable[[int, int, Any], Any] | None = None) -> ModuleType:
-    """Execute the text as a module; tracebacks show its lines.  ``ratio`` replaces how constants are made."""
-    path = f"<{name} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
-    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
-    module = ModuleType(name)
-    module.__file__ = path
-    exec(compile(source, path, "exec"), module.__dict__)  # this is what the text is for
-    if ratio is not None:
-        module.__dict__["ratio"] = ratio
-    return module

@@ -379,7 +379,7 @@ def certificate_of(emitted: codegen.Emitted) -> Certificate:
 
 def load_text(source: str) -> ModuleType:
     """Emitted text as a module, named by its hash; tracebacks show its lines."""
-    from codegen.module import load
+    from codegen.loading import load
 
     return load(source, f"certiconv_{sha256(source)[:12]}")
 

@@ -109,6 +109,18 @@ def test_an_import_drags_in_nothing_heavy(package: str, unwanted: set[str]) -> N
     assert loaded.split() == []
 
 
+def test_text_that_is_kept_is_loaded_without_what_prints_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, derive, runtime\n"
+        "conv = derive.Conv2d(1, 2, 3)\n"
+        f"runtime.compile(conv, backend='numpy', input_shape=(1, 1, 5, 5), cache_dir={str(tmp_path)!r})\n"
+        "print('jinja2' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    found = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert [text.strip() for text in found] == ["True", "False"]
+
+
 @pytest.mark.parametrize("name", ["run", "test"])
 def test_each_readme_command_is_one_marked_line(name: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

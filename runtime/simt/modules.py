@@ -40,7 +40,7 @@ def on_cpu(
     Raises:
         SimtUnavailable: there is no g++ here, or the machine is no x86-64 with Linux; raised by the first launch.
     """
-    from codegen.module import load
+    from codegen.loading import load
 
     exact: dict[str, Any] = {}
     if key is not None:

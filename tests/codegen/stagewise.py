@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from codegen import module
 from codegen.bounds import Bounded, bound
+from codegen.loading import load
 from codegen.plan import Plan, Stage, number
 from codegen.rounding import FLOAT32, Precision
 from codegen.templates.numpy import print_stage
@@ -58,7 +59,7 @@ class Stagewise:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.emitted: ModuleType = module.load(module.network_source(plan, "Network", "by stages"))
+        self.emitted: ModuleType = load(module.network_source(plan, "Network", "by stages"))
         names = {name: f'params["{public}"]' for public, name in plan.parameters.items()}
         ctx = module.context(plan, {"X": "X", "T": "T", **names})
         self.where = dict(ctx.arrays)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegen.bounds import bound, through
-from codegen.module import load
+from codegen.loading import load
 from codegen.rounding import FLOAT32
 from tests.codegen.small import emitted_small, numbers
 

@@ -11,7 +11,7 @@ from codegen.certificate import Certificate, Row
 from codegen.check import check, check_network, survival
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted, Trial
-from codegen.module import load
+from codegen.loading import load
 from codegen.trace import traced
 from derive.layers import Conv1d, Conv2d, Conv3d, Layer, lenet
 from tests.codegen.small import emitted_small

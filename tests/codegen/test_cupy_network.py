@@ -20,7 +20,7 @@ from codegen.cupy_check import cut_short
 from codegen.cupy_network_check import check_cupy_network
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted, Trial
-from codegen.module import load
+from codegen.loading import load
 from codegen.plan import Plan, Stage
 from codegen.rounding import FLOAT64
 from derive.layers import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Flatten, Linear, Sequential, Sigmoid, lenet

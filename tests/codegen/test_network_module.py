@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codegen.module import load
+from codegen.loading import load
 from tests.codegen.small import emitted_small, numbers
 
 

@@ -21,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codegen.emit import emit
-from codegen.module import load
+from codegen.loading import load
 from derive.layers import AvgPool2d, Conv2d, Layer, Linear, Sequential, Sigmoid, lenet
 from runtime import reference
 from tests.codegen.small import numbers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegen.execution import Text
 from codegen.field import Element, Objects, P, array, keyed
-from codegen.module import load
+from codegen.loading import load
 from codegen.products import BITS, LONGEST, NUMPY, matmul, multiplied
 
 K = keyed(7)

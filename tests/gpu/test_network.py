@@ -14,7 +14,7 @@ import pytest
 import codegen
 from codegen.bounds import through
 from codegen.emit import Emitted
-from codegen.module import load
+from codegen.loading import load
 from codegen.rounding import FLOAT64
 from derive.layers import lenet
 from runtime.network import glorot

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codegen.emit import emit
-from codegen.module import load
+from codegen.loading import load
 from derive.layers import lenet
 from tests.codegen.small import numbers
 
