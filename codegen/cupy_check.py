@@ -1,8 +1,9 @@
 """``check_cupy``: a module for CuPy executed exactly, its kernels by an executor that is handed in.
 
 The executor runs the CUDA text as it stands, every thread of every block, and stops at a race, at an access outside
-an array, or at a barrier that some threads do not reach (``runtime.simt`` does, on a CPU).  No address, branch or
-barrier of the text depends on data, so one run at a shape and batch size sees every access that there is at them.
+an array, or at a barrier that some threads do not reach (``runtime.simt`` does, on a CPU).  No address or barrier of
+the text depends on data, nor a branch around one, so one run at a shape and batch size sees every access that there is
+at them.
 
 In the integers modulo p every result has to be what its stage gives; in the dtype itself on integers that are
 multiplied and added without rounding.  Sums are cut into several shares, and places are computed with 64 bits as well
@@ -53,6 +54,22 @@ def cut_short(module: ModuleType) -> ModuleType:
 EXECUTOR = (
     "the executor: its model of CUDA, and the C++ compiler (runtime.simt); that NVRTC and the GPU do as the model does"
 )
+TEMPLATES = (
+    "codegen.templates.cuda, none of which computes from data an address, or a condition around an access or a barrier"
+)
+PTX = (
+    "the inline PTX under __CUDACC__ (tensor cores), which no CPU runs: here a function of the executor stands for an "
+    "instruction"
+)
+APART = (
+    "No address or barrier depends on data, nor a branch around one, so other data give the same accesses: what does "
+    "branch on data, a maximum or the comparison with a label, chooses between numbers."
+)
+
+
+def executing(source: str) -> tuple[str, ...]:
+    """What the execution of a text rests on: the executor, and PTX where the text has any."""
+    return (EXECUTOR, PTX) if "__CUDACC__" in source else (EXECUTOR,)
 
 
 class Executor(Protocol):
@@ -161,7 +178,7 @@ def check_cupy(
         rng = Random(f"{seed} integers {name}")
         drawn = convolution_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
         run_calls(real, Trial(INTEGER_BATCH, None, (name,)), [_on_device(drawn, None)])
-    return certificate(subject, source, [*proofs, *_rows(listed, largest, dtype)])
+    return certificate(subject, source, [*proofs, *_rows(listed, largest, dtype, executing(source))])
 
 
 EXACT = {"float16": 1 << 11, "bfloat16": 1 << 8}  # integers up to this are stored as they are
@@ -212,7 +229,7 @@ def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
     return DeviceData(data.plans, data.arrays, data.values, data.dtype, kind)
 
 
-def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> list[Row]:
+def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str, executor: tuple[str, ...]) -> list[Row]:
     told = "; ".join(f"batch {trial.batch}: {', '.join(trial.calls)}" for trial in listed)
     count = sum(len(trial.calls) for trial in listed)
     stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
@@ -226,17 +243,16 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
             f"is D/p, for a text that computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not "
             "run.",
             DEGREE / P,
-            (EVALUATOR, "CPython", EXECUTOR),
+            (EVALUATOR, "CPython", *executor),
         ),
         Row(
             "At this shape and these batch sizes no kernel reads or writes outside an array, reads what nobody wrote, "
             "or writes an element that another thread reads or writes without a barrier between; all threads of a "
             "block reach the same barriers.",
             cases(count + len(largest)),
-            "Every access of every thread watched in these runs. No address, branch or barrier depends on data, so "
-            "other data give the same accesses.",
+            f"Every access of every thread watched in these runs. {APART}",
             0.0,
-            (EXECUTOR, "codegen.templates.cuda, none of which computes an address or a condition from data"),
+            (*executor, TEMPLATES),
         ),
     ]
     if not largest:
@@ -249,7 +265,7 @@ def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str) -> li
             f"Integers uniform from -B to B, with which no number of a stage, nor a sum on the way to it, is rounded; "
             f"batch {INTEGER_BATCH}, 32-bit places; {integers}; every element compared with the stages.",
             max(2 / (2 * bound + 1) for bound in largest.values()),
-            (EVALUATOR, EXECUTOR),
+            (EVALUATOR, *executor),
         ),
     ]
 

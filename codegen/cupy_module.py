@@ -77,6 +77,7 @@ def cupy_source(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
         kernels=kernels, source=cuda, precision=_precision(dtype, kernels, tf32=tf32), cores=cores,
+        filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
     )  # fmt: skip
@@ -109,6 +110,16 @@ def _precision(dtype: str, kernels: Iterable[Kernel], *, tf32: bool) -> str:
     if NUMBERS[dtype].sum_dtype == dtype:
         return ""
     return f"{told}; sums are\nformed in float32 and rounded to {dtype} once, when they are stored."
+
+
+def fills_up(applied: Applied, plans: Mapping[str, Plan]) -> bool:
+    """Whether the input gradient is a product with kernels that zeros fill up to a multiple of the stride.
+
+    Zero times infinity is NaN, so it then spreads to cells that an output does not reach.  Where each thread sums for
+    an element, terms beyond the kernel are left out.
+    """
+    uneven = any((w.kernel.constant or 0) % (w.stride.constant or 1) for w in applied.windows)
+    return uneven and plans["input_gradient"].algorithm == "residue_products"
 
 
 def _kernels(plan: Plan, numbers: Numbers) -> tuple[Kernel, ...]:

@@ -4,7 +4,8 @@ Over the integers modulo p, with exp, log and sigmoid as fixed pseudo-random fun
 and a step of SGD have to be what the stages of the plan give, number for number: on a workspace that other data went
 through before as on none, with places of 32 bits and of 64, sums over the batch cut into short shares.  The executor
 watches every access (``codegen.cupy_check``).  The loss has a maximum in it, which is no rational function: each class
-is once the largest.
+is once the largest.  What exact numbers leave out, exp, log and sigmoid as a GPU compiles them and NaN, is run in the
+dtype itself (``codegen.cupy_network_real``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codegen import network_data
+from codegen import cupy_network_real, network_data
 from codegen.certificate import Certificate, Row, cases, certificate, digest
 from codegen.chance import (
     ARITHMETIC,
@@ -32,7 +33,7 @@ from codegen.chance import (
     survival,
     with_largest,
 )  # fmt: skip
-from codegen.cupy_check import EXECUTOR, SHARE, SHARES, Executor, elements, made, representatives
+from codegen.cupy_check import APART, EXECUTOR, SHARE, SHARES, Executor, elements, made, representatives
 from codegen.execution import Arrays, Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, keyed
 from codegen.network_data import AFTER, NetworkData
@@ -42,6 +43,7 @@ from derive.evaluate import Evaluator, Table
 NARROW_TRIALS = (Trial(3, 3, ("loss_and_gradients", "sgd_step")), Trial(2, None, ("loss",)))
 WIDE_TRIALS = (Trial(2, 2, ("sgd_step", "forward")), Trial(1, None, ("gradients",)))
 """With places of 32 and of 64 bits; a trial with a block works on a workspace, one without makes its own."""
+REAL_BATCH = 2
 
 
 @dataclass
@@ -117,8 +119,9 @@ def check_cupy_network(
     proofs: Iterable[Row] = (),
     narrow: Sequence[Trial] = NARROW_TRIALS,
     wide: Sequence[Trial] = WIDE_TRIALS,
+    real: int | None = REAL_BATCH,
 ) -> Certificate:
-    """Execute the text of a network for CuPy exactly against its own stages.
+    """Execute the text of a network for CuPy against its own stages, exactly and then in its dtype.
 
     Args:
         source: the text of the module.
@@ -127,6 +130,7 @@ def check_cupy_network(
         subject: what the certificate calls it.
         proofs: rows of what is proved about the plan.
         narrow, wide: batch sizes and calls, with places of 32 and of 64 bits.
+        real: the batch size of the run in the dtype; None leaves it out, and the certificate says nothing of it.
 
     Returns:
         The certificate.
@@ -144,7 +148,11 @@ def check_cupy_network(
     if narrow:
         module = made(run, key, source, turn=0, wide=False)
         lucky(partial(_each_class_wins, module, plan, kind), f"{seed} maximum")
-    return certificate(subject, source, [*proofs, *_rows(plan, (*narrow, *wide), _classes(plan) if narrow else 0)])
+    rows = _rows(plan, (*narrow, *wide), _classes(plan) if narrow else 0)
+    if real is not None:
+        module = made(run, None, source, turn=0, wide=False)
+        rows.append(cupy_network_real.row(cupy_network_real.compare(module, plan, real, key)))
+    return certificate(subject, source, [*proofs, *rows])
 
 
 def network_key(source: str) -> tuple[int, type[Element]]:
@@ -203,8 +211,7 @@ def _rows(plan: Plan, trials: Sequence[Trial], classes: int) -> list[Row]:
             "or writes an element that another thread reads or writes without a barrier between; all threads of a "
             "block reach the same barriers.",
             cases(count),
-            "Every access of every thread watched in these runs. No address, branch or barrier depends on data, so "
-            "other data give the same accesses.",
+            f"Every access of every thread watched in these runs. {APART}",
             0.0,
             (EXECUTOR,),
         ),

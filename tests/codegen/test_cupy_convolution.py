@@ -206,6 +206,15 @@ def test_tensor_cores_are_named_and_asked_for_where_they_are_used() -> None:
         old.forward(np.zeros((1, 16, 8, 8), "f"), np.zeros((16, 16, 3, 3), "f"), np.zeros(16, "f"))
 
 
+@pytest.mark.parametrize(("dtype", "algorithm", "cores"), [*((*pair, True) for pair in CUDA[2:]), (*CUDA[0], False)])
+def test_ptx_is_trusted_where_there_are_tensor_cores(dtype: str, algorithm: str, *, cores: bool) -> None:
+    layer = Conv1d(16, 16, 3, bias=False)
+    e = emit(layer, backend="cupy", input_shape=(1, 16, 10), dtype=dtype, algorithm=algorithm)
+    rows = check_cupy(e.source, e.plans, on_cpu, dtype=dtype, tf32=algorithm == "tf32").rows
+    assert len(rows) == 3
+    assert [any("inline PTX under __CUDACC__" in name for name in row.trusted) for row in rows] == [cores] * 3
+
+
 def test_long_loops_are_not_unrolled_as_a_whole() -> None:
     text = emit(Conv3d(4, 4, 7), backend="cupy", input_shape=(1, 4, 9, 9, 9)).cuda
     gradient = text[text.index("compute_dX") : text.index("compute_dW")]

@@ -185,6 +185,38 @@ def test_drawn_layers_are_exact(examples: int) -> None:
     compared()
 
 
+# --- what is not finite -------------------------------------------------------------------------------------------
+
+FINITE = "Numbers are to be finite: input_gradient multiplies"
+FORMS = {
+    "strides that leave a remainder": (Case(Conv2d(8, 16, 3, stride=2, padding=1), (1, 8, 7, 8), "direct"), True),
+    "on one axis, in groups": (Case(Conv2d(10, 6, (3, 4), stride=(1, 3), groups=2), (1, 10, 7, 8), "direct"), True),
+    "strides beyond the kernel": (Case(Conv2d(8, 16, 2, stride=3), (1, 8, 7, 8), "direct"), True),
+    "strides that divide the kernel": (Case(Conv2d(8, 16, 4, stride=2, padding=1), (1, 8, 7, 8), "direct"), False),
+    "groups alone": (Case(Conv2d(16, 32, 3, padding=1, groups=2), (1, 16, 7, 8), "direct"), False),
+    "a thread an element": (Case(Conv1d(6, 12, 5, stride=2, padding=1, groups=6), (1, 6, 9), "direct"), False),
+    "by definition": (Case(Conv2d(8, 16, 3, stride=2, dilation=2, padding=1), (1, 8, 9, 8), "direct"), False),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", FORMS)
+def test_an_infinity_spreads_where_the_text_says_so_and_nowhere_else(name: str) -> None:
+    case, spreads = FORMS[name]
+    source = text_of(case, "float32").source
+    module = on_cpu(source)
+    shape = (1, *module.SHAPES["grad_output"])
+    weight = np.ones(module.SHAPES["weight"], np.float32)
+    found = False
+    for place in range(0, int(np.prod(shape)), 7):
+        one, infinite = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        one.flat[place], infinite.flat[place] = 1, np.inf
+        reached = module.input_gradient(one, weight, (1, *module.SHAPES["input"])) != 0
+        result = module.input_gradient(infinite, weight, (1, *module.SHAPES["input"]))
+        found = found or bool((~np.isfinite(result) & ~reached).any())
+    assert (found, FINITE in source) == (spreads, spreads)
+
+
 # --- faults -------------------------------------------------------------------------------------------------------
 
 PRODUCT = Case(Conv2d(10, 6, (3, 4), stride=(2, 3), padding=1, groups=2), (2, 10, 7, 8), "direct")

@@ -1,8 +1,8 @@
 """CUDA templates: one stage of a plan in, the CUDA C of a kernel or two out.
 
 Nothing here is proved.  What is printed is executed exactly against the stages by ``codegen.check``, every thread of
-every block, on a CPU (``runtime.simt``); since no address, branch or barrier depends on data, one run at a shape sees
-every access there is.
+every block, on a CPU (``runtime.simt``); since no address or barrier depends on data, nor a branch around one, one run
+at a shape sees every access there is.
 """
 
 from __future__ import annotations
