@@ -29,12 +29,15 @@ What it does not see:
   (where there are two orders, and no floating-point atomics), a value that is stored in an argument's array as it is,
   in four bytes or more, is ``shuffle-mask``, and `Outcome.undefined_shuffles` counts them all;
 - overflow in a thread that was given such a value, or read it from another lane, until its block ends;
-- with ``check=False``, anything but what the hardware sees and results that depend on the order.
+- with ``check=False``, anything but what the hardware sees and results that depend on the order; barriers are not
+  compared then, and two shuffles or votes on one line, or in one helper, are taken for the same.
 
 Where it is stricter than a GPU:
 
 - two threads that write the same value race;
 - ``tile[0][i]`` must stay within the first row;
+- all threads come to a barrier, and all lanes of a mask to a vote, a shuffle or a matrix product, by the same calls: a
+  helper that holds one is to be called from one place, and two on one line are two;
 - threads that have returned do not count as having reached a barrier;
 - ``__activemask`` names all lanes that have not returned;
 - blocks do not run at once: one that waits for a later one ends by the timeout.

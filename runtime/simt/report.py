@@ -72,6 +72,11 @@ def _sites(result: wire.Result, context: Context) -> tuple[Site | None, Site | N
 
 def _lines(codes: Sequence[int], context: Context) -> list[tuple[str, int]]:
     """The line of each address of code: the innermost one that is not in a header of ours or of the compiler."""
+    return [next(iter(chain), ("", 0)) for chain in _chains(codes, context)]
+
+
+def _chains(codes: Sequence[int], context: Context) -> list[list[tuple[str, int]]]:
+    """The user's lines at each address of code: of the innermost function inlined there, then of its callers."""
     if not codes:
         return []
     command = ["addr2line", "-a", "-i", "-e", str(context.executable), *(hex(code) for code in codes)]
@@ -86,9 +91,24 @@ def _lines(codes: Sequence[int], context: Context) -> list[tuple[str, int]]:
             continue
         file, _, number = line.partition(" ")[0].rpartition(":")
         frames[-1].append((file, int(number) if number.isdigit() else 0))
-    found = [next(((f, n) for f, n in chain if n and _of_user(f)), ("", 0)) for chain in frames]
-    found += [("", 0)] * (len(codes) - len(found))
-    return [(context.name if Path(f).name == Path(context.name).name else f, n) for f, n in found]
+    frames += [[] for _ in codes[len(frames) :]]
+    own = Path(context.name).name
+    users = [[(f, n) for f, n in chain if n and _of_user(f)] for chain in frames]
+    return [[(context.name if Path(f).name == own else f, n) for f, n in chain] for chain in users]
+
+
+def _ways(result: wire.Result, context: Context) -> str:
+    """Where two threads parted that stand at one line, but not by the same calls (executor/calls.h)."""
+    calls = [code for code in result.numbers[2:4] if code]
+    if len(calls) < 2 or result.here.line != result.there.line:
+        return ""
+    one, other = (list(reversed(chain)) for chain in _chains(calls, context))  # from the kernel inwards
+    parted = [pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]]
+    if parted:
+        (file, line), (second_file, second_line) = parted[0]
+        return f": one came by the call at {file}:{line}, the other by that at {second_file}:{second_line}"
+    file, line = one[0] if one else (context.name, result.here.line)
+    return f": {file}:{line} has two calls, and each thread came by one"
 
 
 def _of_user(file: str) -> bool:
@@ -145,6 +165,8 @@ def _what(result: wire.Result, array: str, item: int, schedule: str, context: Co
             return f"{place}, {_count(result.bytes)}: {result.text}"
         case "out-of-bounds":
             return _bounds(result, array, place)
+        case "divergent-barrier" | "shuffle-mask" if not array:
+            return result.text + _ways(result, context)
         case "uninitialised" | "shuffle-mask":
             return f"{place}, {_count(result.bytes)}: {result.text}" if array else result.text
         case "misaligned":

@@ -38,7 +38,20 @@ _COMMON = (
     "-gdwarf-4",  # addr2line takes the first file of version 5 for another
     "-ffp-contract=off",
 )
-_CHECKED = ("-O1", "-fsanitize=thread,alignment,bounds,signed-integer-overflow")
+_CALLS = (  # a barrier is known by the calls that lead to it (executor/calls.h): their addresses can be followed, ...
+    "-fno-omit-frame-pointer",
+    "-fno-optimize-sibling-calls",
+    "-fno-crossjumping",  # ... two calls are not made one, ...
+    "-fno-tree-tail-merge",
+    "-fno-code-hoisting",
+    "-fno-ipa-icf",
+    "-fno-thread-jumps",  # ... and one is not copied
+    "-fno-split-paths",
+    "-fno-unswitch-loops",
+    "-fno-ipa-cp-clone",
+    "--param=max-completely-peel-times=0",
+)
+_CHECKED = ("-O1", "-fsanitize=thread,alignment,bounds,signed-integer-overflow", *_CALLS)
 _FAST = ("-O2", "-fwrapv")
 
 

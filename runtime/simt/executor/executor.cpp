@@ -34,6 +34,7 @@ unsigned certiconv_lane() { return now->lane; }
 }
 
 static void fibre_main() {
+    now->bottom = FRAME;
     certiconv_kernels[launch->kernel].call(values);
     if (bad_index.pc) report_index(0, 0, 0, NONE, 0);
     thread_ended();

@@ -21,6 +21,8 @@ struct Fibre {
     unsigned thread, lane, warp;
     State state;
     int line, predicate;
+    void **frame, **bottom;  // of the call it waits in, and of the one that entered the kernel (calls.h)
+    uint64_t path;
     unsigned last_pc;
     // What it waits for in its warp, and where its share lies.
     int kind, operand, width;

@@ -1,10 +1,12 @@
 // Barriers, and everything that lanes of a warp do together.
 //
 // A lane that comes to such an operation waits until all lanes that its mask names, and that have not ended, stand at the
-// same operation with the same mask.  A vote, a shuffle or a matrix product is the same only at the same line.  Of these
-// only __syncwarp orders memory: the others say nothing about it, as CUDA's guide has it.
+// same operation with the same mask.  A barrier, a vote, a shuffle or a matrix product is the same only by the same calls
+// (calls.h).  Of what lanes do together only __syncwarp orders memory: the others say nothing about it, as CUDA's guide
+// has it.
 #pragma once
 
+#include "calls.h"
 #include "hooks.h"
 
 enum Meeting { WARP_BARRIER = 0, VOTE = 16, MATCH = 24, SHUFFLE = 32, GATHER = 64 };
@@ -24,7 +26,7 @@ static Fibre *lane_of(unsigned warp, unsigned lane) {
 }
 
 static bool same(const Fibre &a, const Fibre &b) {
-    return a.kind == b.kind && a.mask == b.mask && (a.kind == WARP_BARRIER || a.line == b.line);
+    return a.kind == b.kind && a.mask == b.mask && (a.kind == WARP_BARRIER || a.path == b.path);
 }
 
 [[noreturn]] static void wrong_mask(const Fibre &f, Site there, const char *what, int lane = -1) {
@@ -124,12 +126,12 @@ static bool met(Fibre &f) {
     return true;
 }
 
-static void meet(int kind, unsigned mask, int line) {
+static void meet(int kind, unsigned mask, int line, void **frame) {
     Fibre &f = *now;
     check_stored();
     f.kind = kind;
     f.mask = mask;
-    f.line = line;
+    arrive(f, line, frame);
     f.state = AT_WARP;
     if (!(mask >> f.lane & 1)) wrong_mask(f, nowhere, "the calling lane is not in it");
     for (unsigned l = 0; l < 32; ++l) {  // two lanes that wait for one another, but not at the same thing
@@ -137,6 +139,7 @@ static void meet(int kind, unsigned mask, int line) {
         if (other && other->state == AT_WARP && other->mask >> f.lane & 1 && !same(f, *other)) {
             char what[160];
             snprintf(what, sizeof what, "which waits at %s with mask 0x%08x", meeting_name(other->kind), other->mask);
+            note_ways(f, *other);
             wrong_mask(f, site_of(AT_WARP_LINE, *other), what, (int)l);
         }
     }
@@ -155,7 +158,7 @@ static void thread_ended() {
     Site here = site_of(AT_BARRIER_LINE, at), there = site_of(other.state == ENDED ? ENDED_THREAD : other.state == AT_WARP ? AT_WARP_LINE : AT_BARRIER_LINE, other);
     here.pc = 0;
     if (other.state == ENDED) there.line = 0, there.pc = other.last_pc;
-    else there.pc = 0;
+    else there.pc = 0, note_ways(at, other);
     fail(DIVERGENT_BARRIER, here, there, other.state == ENDED ? "the other thread has ended" : "the other thread is elsewhere");
 }
 
@@ -180,7 +183,7 @@ static void open_barrier() {
     if (!first) wrong_mask(*odd, nowhere, "no lane can go on");
     for (unsigned t = 0; t < threads && launch->check; ++t) {
         const Fibre &f = fibres[t];
-        if (f.state != AT_BARRIER || f.line != first->line) divergent(*first, f);
+        if (f.state != AT_BARRIER || f.path != first->path) divergent(*first, f);
     }
     barrier_count = 0;
     for (unsigned t = 0; t < threads; ++t) {
@@ -197,22 +200,25 @@ int certiconv_barrier(int predicate, int line) {
     check_stored();
     now->state = AT_BARRIER;
     now->predicate = predicate;
-    now->line = line;
+    arrive(*now, line, FRAME);
     if (bad_index.pc) report_index(0, 0, 0, NONE, 0);
     yield();
     return (int)barrier_count;
 }
-void certiconv_warp_barrier(unsigned mask, int line) { meet(WARP_BARRIER, mask, line); }
+void certiconv_warp_barrier(unsigned mask, int line) {
+    meet(WARP_BARRIER, mask, line, FRAME);
+    asm volatile("");  // a call in the last place would be a jump, and the frame be gone
+}
 unsigned certiconv_vote(int kind, unsigned mask, int predicate, int line) {
     now->in = 0;
     now->predicate = predicate;
-    meet(VOTE + kind, mask, line);
+    meet(VOTE + kind, mask, line, FRAME);
     return now->result;
 }
 void certiconv_match(unsigned mask, const void *in, unsigned bytes, unsigned *equal, int line) {
     now->in = in;
     now->bytes = bytes;
-    meet(MATCH, mask, line);
+    meet(MATCH, mask, line, FRAME);
     *equal = now->result;
 }
 int certiconv_shuffle(int kind, unsigned mask, const void *in, void *out, unsigned bytes, int operand, int width, int line) {
@@ -226,14 +232,14 @@ int certiconv_shuffle(int kind, unsigned mask, const void *in, void *out, unsign
     f.mask = mask;
     f.line = line;
     if (width < 1 || width > 32 || (width & (width - 1))) wrong_mask(f, nowhere, "the width is not 1, 2, 4, 8, 16 or 32");
-    meet(SHUFFLE + kind, mask, line);
+    meet(SHUFFLE + kind, mask, line, FRAME);
     return (int)f.result;
 }
 unsigned certiconv_gather(int kind, unsigned mask, const void *in, unsigned bytes, void *all, int line) {
     now->in = in;
     now->out = all;
     now->bytes = bytes;
-    meet(GATHER + kind, mask, line);
+    meet(GATHER + kind, mask, line, FRAME);
     return now->result;
 }
 unsigned certiconv_active() {

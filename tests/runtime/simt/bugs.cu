@@ -2,6 +2,25 @@
 // other side.  test_bugs.py expects exactly these lines.
 #include <cuda_fp16.h>
 
+__device__ void wait() {
+    __syncthreads();  // barrier_in_a_helper: here, barrier_in_a_helper: there, barrier_two_calls_deep: here, barrier_two_calls_deep: there
+}
+__device__ void wait_deeper() { wait(); }
+__device__ __forceinline__ void wait_inlined() {
+    __syncthreads();  // barrier_in_an_inlined_helper: here, barrier_in_an_inlined_helper: there
+}
+__device__ float sum_of_warp(float v) {
+    for (int far = 16; far > 0; far /= 2)
+        v += __shfl_xor_sync(0xffffffffu, v, far);  // shuffle_in_a_helper: here, shuffle_in_a_helper: there
+    return v;
+}
+template <int N> struct Stage {
+    template <class Keep> static __device__ __forceinline__ void turn(float (&s)[2 * N], const Keep &keep) {
+        keep(s);
+        __syncthreads();  // barrier_in_a_template: here, barrier_in_a_template: there
+    }
+};
+
 extern "C" {
 
 __global__ void missing_syncthreads(const float *x, float *y) {
@@ -142,6 +161,55 @@ __global__ void divergent_barrier(const float *x, float *y) {
         __syncthreads();  // divergent_barrier: there
         y[t] = s[t - 32];
     }
+}
+
+__global__ void barriers_on_one_line(const float *x, float *y) {
+    const int t = threadIdx.x;
+    y[t] = x[t];
+    if (t < 40) __syncthreads(); else __syncthreads();  // barriers_on_one_line: here, barriers_on_one_line: there
+}
+
+__global__ void barrier_in_a_helper(const float *x, float *y) {
+    const int t = threadIdx.x;
+    y[t] = x[t];
+    if (t < 40) wait();  // barrier_in_a_helper: one
+    else wait();         // barrier_in_a_helper: other
+}
+
+__global__ void barrier_in_an_inlined_helper(const float *x, float *y) {
+    const int t = threadIdx.x;
+    y[t] = x[t];
+    if (t < 40)
+        wait_inlined();  // barrier_in_an_inlined_helper: one
+    else
+        wait_inlined();  // barrier_in_an_inlined_helper: other
+}
+
+__global__ void barrier_two_calls_deep(const float *x, float *y) {
+    const int t = threadIdx.x;
+    y[t] = x[t];
+    if (t < 40) wait_deeper();  // barrier_two_calls_deep: one
+    else wait();                // barrier_two_calls_deep: other
+}
+
+__global__ void barrier_in_a_template(const float *x, float *y) {
+    __shared__ float s[128];
+    const int t = threadIdx.x;
+    const auto keep = [&](float (&to)[128]) { to[t] = x[t]; };
+    if (t < 40) Stage<64>::turn(s, keep);  // barrier_in_a_template: one
+    else Stage<64>::turn(s, keep);         // barrier_in_a_template: other
+    y[t] = s[t];
+}
+
+__global__ void shuffle_in_a_helper(const float *x, float *y) {
+    const int t = threadIdx.x;
+    if (t < 10) y[t] = sum_of_warp(x[t]);  // shuffle_in_a_helper: one
+    else y[t] = 2 * sum_of_warp(x[t]);     // shuffle_in_a_helper: other
+}
+
+__global__ void votes_on_one_line(int *y) {
+    const int t = threadIdx.x;
+    y[t] = t < 10 ? __any_sync(0xffffffffu, t == 3) : __any_sync(0xffffffffu, t == 3);  // votes_on_one_line: here, votes_on_one_line: there
 }
 
 __global__ void barrier_after_return(const float *x, float *y, int n) {

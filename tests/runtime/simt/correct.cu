@@ -218,3 +218,85 @@ __global__ void whole_axes(int *y) {
     y[block * size.x * size.y * size.z + thread] = 10000 * block + thread;
 }
 }
+
+__device__ void wait() { __syncthreads(); }
+__device__ void wait_twice() { wait(); wait(); }
+__device__ float sum_of_warp(float v) {
+    for (int far = 16; far > 0; far /= 2) v += __shfl_xor_sync(0xffffffffu, v, far);
+    return v;
+}
+struct Rest { ~Rest() { wait(); } };
+template <int N> struct Chain {
+    template <class Each> static __device__ __forceinline__ float run(float (&s)[64], const Each &each, int rounds) {
+        float sum = 0;
+        for (int r = 0; r < rounds; ++r) {
+            s[threadIdx.x] = each(r);
+            wait();
+            sum += s[(threadIdx.x + N) % 64];
+            wait();
+        }
+        return sum + Chain<N - 1>::run(s, each, rounds);
+    }
+};
+template <> struct Chain<0> {
+    template <class Each> static __device__ float run(float (&)[64], const Each &, int) { return 0; }
+};
+
+// One helper for all barriers: called by all threads from one place, twice in sequence, in loops, in a lambda, by a
+// destructor, in templates; by halves of a warp and by single warps with what is theirs.
+extern "C" __global__ void helpers(const float *x, float *y, int rounds) {
+    __shared__ float s[64];
+    const int t = threadIdx.x;
+    const auto each = [&](int r) { return x[64 * r + t]; };
+    const auto meet = [] { wait_twice(); };
+    wait(); wait();
+    {
+        const Rest rest;
+        s[t] = x[t];
+    }
+    float v = s[63 - t];
+    meet();
+    v += Chain<3>::run(s, each, rounds);
+    for (int r = 0; r < rounds; ++r) {
+        const bool mine = t % 3 == r % 3;
+        if (mine) s[t] = v;
+        wait();
+        if (mine) v += s[t]; else v += 1;
+        wait();
+    }
+    if (t < 32) v += sum_of_warp(v);  // a warp of its own
+    else v -= sum_of_warp(v);
+    y[t] = v;
+}
+
+// What an optimiser likes to copy: a condition of the thread before a barrier, and again behind it.
+extern "C" __global__ void conditions_around_barriers(const float *x, float *y, int n) {
+    __shared__ float s[64];
+    const int t = threadIdx.x;
+    float v = 0;
+    bool odd = false;
+    if (t % 2) { v = x[t]; odd = true; }
+    __syncthreads();
+    if (odd) v *= 2;
+    s[t] = v;
+    wait();
+    for (int k = 0, left = t < n ? 2 : 0; k < 2; ++k) {
+        if (left) { v += s[(t + k) % 64]; --left; }
+        __syncthreads();
+        if (left) v += 1;
+    }
+    const int kind = t % 4;
+    float w = 0;
+    switch (kind) {
+        case 0: w = 3; break;
+        case 1: w = 5; break;
+        default: w = 7;
+    }
+    const unsigned votes = __ballot_sync(0xffffffffu, kind == 0);
+    switch (kind) {
+        case 0: w += votes & 1; break;
+        case 1: w -= 1; break;
+        default: w += 2;
+    }
+    y[t] = v + w;
+}

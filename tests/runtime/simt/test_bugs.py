@@ -54,6 +54,13 @@ CASES: dict[str, tuple[str, Any, int, list[Any], str]] = {
     "misaligned_float4": ("misaligned", 1, 32, [X, out(128), 1], "x"),
     "misaligned_half2": ("misaligned", 1, 32, [X.astype("e"), out(32)], "x"),
     "divergent_barrier": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "barriers_on_one_line": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "barrier_in_a_helper": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "barrier_in_an_inlined_helper": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "barrier_two_calls_deep": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "barrier_in_a_template": ("divergent-barrier", 1, 64, [X, out(64)], ""),
+    "shuffle_in_a_helper": ("shuffle-mask", 1, 32, [X, out(32)], ""),
+    "votes_on_one_line": ("shuffle-mask", 1, 32, [out(32, "i")], ""),
     "barrier_after_return": ("divergent-barrier", 1, 64, [X, out(64), 60], ""),
     "mask_names_absent_lanes": ("shuffle-mask", 1, 32, [out(32)], ""),
     "mask_lacks_the_caller": ("shuffle-mask", 1, 32, [out(32)], ""),
@@ -93,6 +100,24 @@ def test_the_bug_is_found_at_its_lines(kernel: str) -> None:
         assert f"bugs.cu:{side.line}: {SOURCE.splitlines()[side.line - 1].strip()}" in str(error)
     for old, now in zip(before, args, strict=True):  # a failed launch changes nothing
         np.testing.assert_array_equal(old, now)
+
+
+@pytest.mark.parametrize("kernel", [name for name in CASES if marked(name, "other")])
+def test_a_helper_that_was_called_twice_is_told_with_both_calls(kernel: str) -> None:
+    _, grid, block, args, _ = CASES[kernel]
+    with pytest.raises(SimtError) as caught:
+        program().launch(kernel, grid, block, args)
+    one, other = (f"bugs.cu:{marked(kernel, side)}" for side in ("one", "other"))
+    told = {f": one came by the call at {a}, the other by that at {b}" for a, b in ((one, other), (other, one))}
+    assert any(caught.value.what.endswith(end) for end in told), str(caught.value)
+
+
+def test_two_calls_on_one_line_are_told() -> None:
+    with pytest.raises(SimtError) as caught:
+        program().launch("barriers_on_one_line", 1, 64, [X, out(64)])
+    line = marked("barriers_on_one_line", "here")
+    told = f"the other thread is elsewhere: bugs.cu:{line} has two calls, and each thread came by one"
+    assert caught.value.what == told
 
 
 def test_every_kernel_with_a_bug_is_tried() -> None:

@@ -179,3 +179,27 @@ def test_three_dimensions() -> None:
     y = np.full((2 * 3 * 2, 2 * 3 * 4), -1, "i")
     launch("whole_axes", (2, 3, 2), (2, 3, 4), [y])
     np.testing.assert_array_equal(y, 10000 * np.arange(12)[:, None] + np.arange(24))
+
+
+@given(st.integers(0, 6))
+@settings(max_examples=6)
+def test_helpers_that_all_threads_call_from_one_place(rounds: int) -> None:
+    x, y = integers(6 * 64), simt.empty(64, "f")
+    launch("helpers", 1, 64, [x, y, rounds])
+    rows, threads = x.reshape(6, 64)[:rounds], np.arange(64)
+    v = x[:64][::-1] + sum(np.roll(rows, -n, axis=1).sum(0) for n in (1, 2, 3))
+    for r in range(rounds):
+        v = np.where(threads % 3 == r % 3, 2 * v, v + 1)
+    sums = v.reshape(2, 32).sum(1)
+    np.testing.assert_array_equal(y, v + np.repeat([sums[0], -sums[1]], 32))
+
+
+@given(st.integers(0, 64))
+@settings(max_examples=6)
+def test_conditions_of_a_thread_on_both_sides_of_a_barrier(n: int) -> None:
+    x, y, t = integers(64), simt.empty(64, "f"), np.arange(64)
+    launch("conditions_around_barriers", 1, 64, [x, y, n])
+    s = np.where(t % 2, 2 * x, 0)
+    v = np.where(t < n, 2 * s + np.roll(s, -1) + 1, s)
+    w = np.choose(t % 4, [3 + 1, 5 - 1, 7 + 2, 7 + 2])
+    np.testing.assert_array_equal(y, v + w)

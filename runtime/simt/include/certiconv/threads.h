@@ -1,5 +1,6 @@
 // Indices, barriers, votes and shuffles.  The line of the caller is a default argument, which is filled in where the
-// call is written: a barrier is told from another by its line, however often the compiler copied it.
+// call is written, and is what a report shows; one barrier is told from another by the calls that lead to it
+// (executor/calls.h).
 #pragma once
 
 inline uint3 certiconv_unpacked(unsigned long v) {
