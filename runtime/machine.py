@@ -7,14 +7,13 @@ algorithms themselves.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from codegen.cost import REFERENCE, Machine
-from runtime.roofline import measure
+from runtime.roofline import least, measure
 from runtime.threads import blas_threads
 
 SECOND_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")  # where Linux tells it, such as "512K"
@@ -24,7 +23,7 @@ GEMM, COPY, CALL = 82.0, 0.10, 1.6
 
 The model counts with slower rates, since its products are thinner and its copies shorter; in that proportion here too.
 """
-_TRIES = 200
+_least = partial(least, tries=200)
 
 
 def measured(*, threads: int = 1) -> Machine:
@@ -37,7 +36,8 @@ def measured(*, threads: int = 1) -> Machine:
         gemm = measure().gemm / 1e9
         cells = np.ones(1 << 15, np.float32)  # with its copy half of a cache of 512 KB
         copied, one, few = np.empty_like(cells), np.empty(1, np.float32), np.empty((1, 1), np.float32)
-        copy = 1e9 * (_least(lambda: np.copyto(copied, cells)) - _least(lambda: np.copyto(one, cells[:1]))) / len(cells)
+        longer = _least(lambda: np.copyto(copied, cells)) - _least(lambda: np.copyto(one, cells[:1]))
+        copy = 1e9 * longer / len(cells)
         call = 1e6 * _least(lambda: np.matmul(few, few, out=few))
     return Machine(
         gemm=REFERENCE.gemm * gemm / GEMM,
@@ -72,13 +72,3 @@ def told(machine: Machine) -> str:
         f"{machine.gemm:.3g} GFLOP/s in matrix products, {machine.copy:.2g} ns to copy a float32, "
         f"{machine.call:.2g} us a call, {machine.cache >> 10} KB of second-level cache, {threads}"
     )
-
-
-def _least(call: Callable[[], object]) -> float:
-    """Seconds of the fastest of many calls."""
-    found = []
-    for _ in range(_TRIES):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return min(found)

@@ -84,7 +84,7 @@ class Roof:
 def measure() -> Roof:
     """The two rates, each the best of several tries: what the machine can do, not what it did at a busy moment."""
     product, copied = _product(_SIDE), _copy(_COPIED)
-    return Roof(gemm=2 * _SIDE**3 / _best(product), copy=2 * _COPIED / _best(copied))
+    return Roof(gemm=2 * _SIDE**3 / least(product), copy=2 * _COPIED / least(copied))
 
 
 def probe() -> Callable[[], object]:
@@ -102,10 +102,11 @@ def _copy(size: int) -> Callable[[], object]:
     return lambda: np.copyto(target, source)
 
 
-def _best(call: Callable[[], object]) -> float:
+def least(call: Callable[[], object], *, tries: int = _TRIES) -> float:
+    """Seconds of the fastest of several calls, after one that does not count."""
     call()
     seconds = []
-    for _ in range(_TRIES):
+    for _ in range(tries):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

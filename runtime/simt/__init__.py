@@ -36,8 +36,9 @@ Where it is stricter than a GPU:
 
 - two threads that write the same value race;
 - ``tile[0][i]`` must stay within the first row;
-- all threads come to a barrier, and all lanes of a mask to a vote, a shuffle or a matrix product, by the same calls: a
-  helper that holds one is to be called from one place, and two on one line are two;
+- all threads come to a barrier, and all lanes of a mask to a vote, a shuffle or a matrix product, by the same calls:
+  two branches that each call a helper which holds one do not meet there, and two on one line are two (that g++
+  neither copies nor merges calls rests on its flags, `runtime.simt.toolchain`);
 - threads that have returned do not count as having reached a barrier;
 - ``__activemask`` names all lanes that have not returned;
 - blocks do not run at once: one that waits for a later one ends by the timeout.
