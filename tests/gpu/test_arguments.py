@@ -36,10 +36,8 @@ def test_arrays_of_other_libraries_are_shared(module: ModuleType) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("machine", ["gpu"], indirect=True)
-def test_tensors_of_torch_are_shared(machine: Machine) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a PyTorch that uses the GPU")
+def test_tensors_of_torch_are_shared(machine: Machine, torch: Any) -> None:
+    assert torch.cuda.is_available(), "needs a PyTorch that uses the GPU"
     module = machine.module(emitted(CASE.layer, CASE.shape, "float32"))
     x, w, b = (torch.tensor(a, device="cuda") for a in (DATA.x, DATA.weight, DATA.bias))
     torch.cuda.synchronize()

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from runtime import reference
+from runtime import reference, reference_layers
 from runtime.reference import Array, Labels
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -480,10 +480,12 @@ def test_arguments_of_other_exact_types_mean_the_same() -> None:
 
 
 def test_the_reference_shares_nothing_with_what_it_checks() -> None:
-    tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
-    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert modules == {"__future__", "collections.abc", "numpy", "numpy.typing"}
+    modules: set[str] = set()
+    for file in (reference, reference_layers):
+        tree = ast.parse(Path(str(file.__file__)).read_text(encoding="utf-8"))
+        modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules == {"__future__", "collections.abc", "numpy", "numpy.typing", "runtime.reference_layers"}
 
 
 # --- Errors -------------------------------------------------------------------------------------------------
