@@ -23,7 +23,7 @@ from derive.indices import symbol, var
 from derive.terms import Read
 
 BATCHED: tuple[Phase, ...] = ("block", "accumulate")
-MERGING = ("matmul", "grouped", "shifted", "contract")  # templates that print a product of merged axes
+MERGING = ("matmul", "grouped", "shifted")  # templates that print a product of merged axes
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ data went through before.  In objects every algorithm is exact, so equality is a
 where it divides by powers of two only, and elsewhere what ``codegen.growth`` says rounding explains.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -171,6 +172,21 @@ def test_results_do_not_share_memory_with_a_workspace(algorithm: str) -> None:
     kept = {name: result.copy() for name, result in first.items()}
     run(case, drawn(case, 2, "float64"), works)
     assert all(np.array_equal(first[name], kept[name]) for name in first)
+
+
+IN_GROUPS = Case(Conv2d(4, 6, 3, padding=1, groups=2), (2, 4, 5, 6), "im2col")
+
+
+@pytest.mark.parametrize("case", [*(small_case(name, 2) for name in ALGORITHMS), IN_GROUPS], ids=str)
+def test_arguments_whose_axes_are_merged_are_listed_as_copies(case: Case) -> None:
+    """A reshape of an argument that is not C-contiguous copies it, and a function's docstring says so."""
+    source = codegen.emit(case.layer, input_shape=case.shape, algorithm=case.algorithm).source
+    for name in RESULTS:
+        text = source[source.index(f"def {name}(") :]
+        text = text[: text.index("\n\n\n")]
+        for argument in ("X", "G"):
+            merged = re.search(rf"\b{argument}\.reshape\(", text) is not None
+            assert (f"{argument} where it is not C-contiguous" in text) == merged, (name, argument)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
