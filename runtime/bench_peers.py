@@ -33,6 +33,7 @@ from runtime.bench_cases import Case, Convolution
 from runtime.bench_data import ConvolutionData, Data, StepData
 from runtime.compile import emit, load_text
 from runtime.parallel import Steps, seconds, step_seconds
+from runtime.thread_crew import Threads
 
 CERTICONV = ("certiconv NCHW", "certiconv channels_last")
 RESULTS = {"forward": "forward", "input": "input_gradient", "weight": "weight_gradient"}
@@ -124,13 +125,13 @@ def _our_step(module: ModuleType, threads: int, case: Case, data: StepData) -> C
     if threads == 1:
         work = module.Workspace(len(data.x), np.float32)
         return _stepping(lambda: module.sgd_step(data.x, data.y, params, data.lr, work), params)
-    steps = Steps(module, np.float32, threads=threads, image=step_seconds(layer, case.work.input_shape))
+    steps = Steps(Threads(module, np.float32, threads), image=step_seconds(layer, case.work.input_shape))
     return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
 
 
 def _on_several(threads: int, module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
     image = seconds(case.work.layer(), case.work.input_shape)
-    conv = parallel.Convolution(module, np.float32, threads=threads, image=image)
+    conv = parallel.Convolution(Threads(module, np.float32, threads), image=image)
     if case.part == "forward":
         return _pure(case, lambda: conv.forward(data.x, data.w, data.b))
     if case.part == "weight":

@@ -10,7 +10,6 @@ algorithm or tolerance has text of its own.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -24,12 +23,13 @@ from derive.layers import Conv, Layer
 from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, Policy, Shape, checked, float_dtype
 from runtime.cache import PathLike, entry_of, keep, kept, sha256
+from runtime.crew import checked_parts, crew_for
 from runtime.device import BackendError, choose, printed_for
 from runtime.gpu_arrays import checked_on_gpu
-from runtime.threads import remedy
 
 if TYPE_CHECKING:
     from codegen.certificate import Certificate
+    from runtime.crew import Crew
     from runtime.parallel import Convolution
 
 Algorithms = str | Mapping[str, str]
@@ -54,6 +54,7 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     tolerance: float | None = None,
     layout: str = "channels_first",
     threads: int = 1,
+    processes: int = 1,
     cache_dir: PathLike | None = None,
 ) -> Operation:
     """A convolution as a function, generated for one input shape.
@@ -72,6 +73,8 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it,
             and "auto" chooses for that
             (`runtime.parallel`), and results may then differ from those of one thread by rounding.
+        processes: the same with processes in place of threads, for calls that are short (`runtime.process_crew`), with
+            the same bits.  They are started by the first call that is split, which takes half a second.
         cache_dir: the folder of emitted text and of what was measured; None: the user's cache folder.
 
     Returns:
@@ -81,7 +84,8 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
         ArrayError: the backend has no such dtype.
-        ValueError: ``threads`` is less than 1, or no algorithm of that name has a plan for the layer (codegen.emit).
+        ValueError: ``threads`` or ``processes`` is less than 1, or both are more; or no algorithm of that name has a
+            plan for the layer (codegen.emit).
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
@@ -95,12 +99,12 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
     on = choose(backend)
-    many = checked_threads(threads, on) > 1
+    parts = checked_parts(threads, processes, on)
     kind = dtype_name(dtype, on)
     asked, tiles = algorithm, None
     if on == "numpy":
-        if many and algorithm == "auto":
-            asked = _for_threads(layer, shape, kind, tolerance, layout, threads)
+        if parts > 1 and algorithm == "auto":
+            asked = _for_threads(layer, shape, kind, tolerance, layout, parts)
         else:
             asked = _with_measured(layer, shape, kind, algorithm, tolerance, layout, cache_dir)
     elif algorithm == "tuned":
@@ -109,7 +113,7 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         layer, backend=on, input_shape=shape, dtype=kind, algorithm=asked, tolerance=tolerance, layout=layout,
         tiles=tiles, cache_dir=cache_dir,
     )  # fmt: skip
-    parallel = _parallel(layer, shape, module, kind, threads) if many else None
+    parallel = _parallel(layer, shape, crew_for(module, kind, threads, processes)) if parts > 1 else None
     return Operation(layer, shape, output_shape, kind, module, parallel, on)
 
 
@@ -158,33 +162,10 @@ def _measured_tiles(
     return None if known is None else known.tiles
 
 
-def checked_threads(threads: int, backend: str) -> int:
-    """A number of threads, at least 1; warns where BLAS cannot be held at one thread, which several threads need.
+def _parallel(layer: Conv, shape: tuple[int, ...], run_by: Crew) -> Convolution:
+    from runtime.parallel import Convolution, seconds
 
-    >>> checked_threads(0, "numpy")
-    Traceback (most recent call last):
-    ValueError: threads=0 is less than 1; nearest legal: 1
-    >>> checked_threads(2, "cupy")
-    Traceback (most recent call last):
-    ValueError: threads=2: a GPU is not shared out among threads; nearest legal: 1
-    """
-    if type(threads) is not int:
-        raise TypeError(f"threads={threads!r} is {type(threads).__name__}; an integer of at least 1 is needed")
-    if threads < 1:
-        raise ValueError(f"threads={threads} is less than 1; nearest legal: 1")
-    if threads > 1 and backend != "numpy":
-        raise ValueError(f"threads={threads}: a GPU is not shared out among threads; nearest legal: 1")
-    if threads > 1 and (told := remedy(1)) is not None:
-        warnings.warn(
-            f"threads={threads}: right, but probably much slower than one: {told}", RuntimeWarning, stacklevel=3
-        )
-    return threads
-
-
-def _parallel(layer: Conv, shape: tuple[int, ...], module: ModuleType, dtype: str, threads: int) -> Convolution:
-    from runtime.parallel import Convolution, seconds  # here, since most programs need one thread
-
-    return Convolution(module, dtype, threads=threads, image=seconds(layer, shape))
+    return Convolution(run_by, image=seconds(layer, shape))
 
 
 @dataclass(frozen=True)
@@ -202,7 +183,7 @@ class Operation:
         input_shape, output_shape: with the batch size it was compiled for.
         dtype: "float32" or "float64", on a GPU also "float16" or "bfloat16".
         module: the emitted module.
-        parallel: its functions on several threads; None where one was asked for.
+        parallel: its functions on parts of a batch; None where one thread and one process were asked for.
         backend: "numpy" or "cupy"; with "cupy" arguments and results are arrays on the GPU (`runtime.gpu_arrays`).
     """
 
@@ -282,8 +263,8 @@ class Operation:
         return numbers(self.layer, self.layer.parameter_shapes()[name])
 
     def __repr__(self) -> str:
-        threads = "" if self.parallel is None else f", threads={self.parallel.threads}"
-        return f"Operation({self.layer!r}, input_shape={self.input_shape}, dtype={self.dtype!r}{threads})"
+        by = "" if self.parallel is None else f", {self.parallel.crew}"
+        return f"Operation({self.layer!r}, input_shape={self.input_shape}, dtype={self.dtype!r}{by})"
 
 
 def numbers(layer: Layer, dims: Sequence[object]) -> tuple[int, ...]:

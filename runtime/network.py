@@ -30,7 +30,8 @@ from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, float_dtype
 from runtime.border import Border, Gpu, Host
 from runtime.cache import PathLike
-from runtime.compile import checked_threads, load_module, load_text, numbers, numeric_output_shape
+from runtime.compile import load_module, load_text, numbers, numeric_output_shape
+from runtime.crew import checked_parts, crew_for
 from runtime.device import choose
 
 if TYPE_CHECKING:
@@ -57,24 +58,26 @@ class Network:
         input_shape: (batch, channels, height, width); the batch size stays free.
         threads: how many a step may use, at least 1; more than one split a batch that is large enough to gain by it
             (`runtime.parallel`), and a step may then differ from that of one thread by rounding.
+        processes: the same with processes in place of threads (`runtime.process_crew`), which gain more where batches
+            are small; they are started by the first step that is split.
         cache_dir: the folder of emitted text; None: the user's cache folder.
         source: the text to run, where it was emitted before for these layers, this shape and this dtype.
 
     Raises:
         LayerError, BackendError, ArrayError: as `runtime.compile.compile`; or the output is not (batch, classes).
-        ValueError: ``threads`` is less than 1.
+        ValueError: ``threads`` or ``processes`` is less than 1, or both are more.
 
     Attributes:
         sequential: the layers.
         params: the parameters by name, C-contiguous; a step writes into these very arrays.
         classes: how many logits there are.
-        threads: how many a step may use.
+        threads, processes: how many a step may use.
         backend: "numpy" or "cupy"; with "cupy" images, labels, parameters and results are arrays on the GPU.
         border: takes arrays to where the network computes and back (`runtime.border`).
         module: the emitted module.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each an option that a user has
         self,
         sequential: Sequential,
         *,
@@ -83,6 +86,7 @@ class Network:
         backend: str = "auto",
         input_shape: Sequence[int] = (1, 1, 28, 28),
         threads: int = 1,
+        processes: int = 1,
         cache_dir: PathLike | None = None,
         source: str | None = None,
     ) -> None:
@@ -94,7 +98,8 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.classes = output[1]
         self.backend = choose(backend)
-        self.threads = checked_threads(threads, self.backend)
+        self.threads, self.processes = threads, processes
+        parts = checked_parts(threads, processes, self.backend)
         self.module: ModuleType = (
             load_module(
                 sequential, backend=self.backend, input_shape=self.input_shape, dtype=self.dtype, cache_dir=cache_dir
@@ -107,7 +112,7 @@ class Network:
         initial = glorot(sequential, seed=seed, dtype=self.dtype)
         self.params: dict[str, Array] = {name: self.border.place(array) for name, array in initial.items()}
         self._work: dict[int, Any] = {}
-        self._steps = self._parallel() if threads > 1 else None
+        self._steps = self._parallel() if parts > 1 else None
 
     def __repr__(self) -> str:
         count = sum(array.size for array in self.params.values())
@@ -231,12 +236,13 @@ class Network:
 
     @classmethod
     def load(
-        cls, path: PathLike, *, backend: str = "auto", threads: int = 1, cache_dir: PathLike | None = None
-    ) -> Network:
+        cls, path: PathLike, *, backend: str = "auto", threads: int = 1, processes: int = 1,
+        cache_dir: PathLike | None = None,
+    ) -> Network:  # fmt: skip
         """The network that `save` wrote.
 
         Raises:
-            ValueError: ``threads`` is less than 1.
+            ValueError: ``threads`` or ``processes`` is less than 1, or both are more.
             NetworkError: the file does not exist, is damaged, or does not hold a network of this version.
         """
         arrays = _read(Path(path))
@@ -252,7 +258,10 @@ class Network:
             raise NetworkError(
                 f"{path}: expected a file that Network.save wrote; its description is not one"
             ) from error
-        network = cls(sequential, dtype=dtype, backend=backend, input_shape=shape, threads=threads, cache_dir=cache_dir)
+        network = cls(
+            sequential, dtype=dtype, backend=backend, input_shape=shape, threads=threads, processes=processes,
+            cache_dir=cache_dir,
+        )  # fmt: skip
         try:
             network.assign(arrays)
         except ArrayError as error:
@@ -275,9 +284,8 @@ class Network:
     def _parallel(self) -> Steps:
         from runtime.parallel import Steps, step_seconds  # here, since most programs need one thread
 
-        return Steps(
-            self.module, self.dtype, threads=self.threads, image=step_seconds(self.sequential, self.input_shape)
-        )
+        by = crew_for(self.module, self.dtype, self.threads, self.processes)
+        return Steps(by, image=step_seconds(self.sequential, self.input_shape))
 
     def _workspace(self, batch: int) -> Any:
         if batch not in self._work:

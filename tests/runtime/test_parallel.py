@@ -1,15 +1,11 @@
 """Several threads: what one thread computes, with every part on a thread of its own, and whatever goes wrong told.
 
-``LEAST`` is put to almost nothing here, so that small batches are split.  No test asserts a time.
+What a part has to take is put to almost nothing here, so that small batches are split.  No test asserts a time.
 """
 
-import contextvars
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,29 +14,22 @@ from hypothesis import strategies as st
 
 import derive
 import runtime
-from derive.layers import AvgPool2d, Conv, Conv1d, Conv2d, Flatten, Linear, Sequential, Sigmoid
+from derive.layers import Conv, Conv2d, Linear, Sequential
 from runtime import parallel, threads
-from runtime.parallel import LEAST, LEAST_STEP, Convolution, Workspaces, seconds, split, step_seconds, together
+from runtime.parallel import Convolution, Steps, seconds, split, step_seconds
+from runtime.thread_crew import Threads
 from tests.runtime.emission import Emission
+from tests.runtime.splitting import IMAGE, LAYER, LAYERS, NET, digits, made, results, same
 
-LAYERS: tuple[tuple[Conv, tuple[int, ...]], ...] = (
-    (Conv1d(2, 3, 3, stride=2, padding=1), (2, 11)),
-    (Conv1d(1, 2, 4, bias=False), (1, 9)),
-    (Conv1d(4, 4, 3, padding=1, groups=4), (4, 10)),
-    (Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (2, 7, 8)),
-    (Conv2d(8, 8, 3, padding=1), (8, 12, 12)),  # by Winograd's minimal filtering
-)
-LAYER, IMAGE = LAYERS[3]
-NET = Sequential(Conv2d(1, 2, 3, padding=1), Sigmoid(), AvgPool2d(2), Flatten(), Linear(18, 4))
-Made = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]
+LEAST, LEAST_STEP = Threads.least, Threads.least_step
 
 
 @pytest.fixture(scope="module", autouse=True)
 def eager() -> Any:
     """Batches of two images are split."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "LEAST", 1e-12)
-        patch.setattr(parallel, "LEAST_STEP", 1e-12)
+        patch.setattr(Threads, "least", 1e-12)
+        patch.setattr(Threads, "least_step", 1e-12)
         patch.setattr(threads, "_can_set", lambda: True)  # no warning: most tests do not care for the speed of BLAS
         patch.setattr(threads, "_libraries", lambda: None)
         yield
@@ -48,34 +37,6 @@ def eager() -> Any:
 
 def compiled(layer: Conv, image: tuple[int, ...], count: int, dtype: str = "float64") -> runtime.Operation:
     return runtime.compile(layer, input_shape=(1, *image), dtype=dtype, threads=count)
-
-
-def made(layer: Conv, image: tuple[int, ...], batch: int, dtype: str = "float64") -> Made:
-    """Small integers, the input not contiguous."""
-    rng = np.random.default_rng(batch)
-
-    def drawn(*shape: int) -> np.ndarray:
-        return rng.integers(-4, 5, shape).astype(dtype)
-
-    _, *output = derive.output_shape(layer, (1, *image))
-    shapes = {k: tuple(map(int, s)) for k, s in layer.parameter_shapes().items()}
-    x = drawn(2 * batch, *image)[::2]
-    bias = drawn(*shapes["bias"]) if layer.bias else None
-    return x, drawn(*shapes["weight"]), bias, drawn(batch, *map(int, output))
-
-
-def results(op: runtime.Operation, x: np.ndarray, w: np.ndarray, u: np.ndarray | None, g: np.ndarray) -> list[Any]:
-    return [op.forward(x, w, u), *op.backward(g, x, w)]
-
-
-def same(found: list[Any], wanted: list[Any], *, exact: bool = False) -> None:
-    for one, other in zip(found, wanted, strict=True):
-        if other is None:
-            assert one is None
-        elif exact:
-            np.testing.assert_array_equal(one, other)
-        else:
-            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-11)
 
 
 # --- How a batch is split -----------------------------------------------------------------------------------
@@ -93,14 +54,14 @@ def test_parts_are_contiguous_even_and_not_empty(batch: int, parts: int) -> None
 
 
 def test_a_short_call_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "LEAST", LEAST)
-    monkeypatch.setattr(parallel, "LEAST_STEP", LEAST_STEP)
+    monkeypatch.setattr(Threads, "least", LEAST)
+    monkeypatch.setattr(Threads, "least_step", LEAST_STEP)
     layer = Conv2d(1, 6, 5, padding=2)
     operation = compiled(layer, (1, 28, 28), 2, "float32").parallel
     assert operation is not None
     assert [len(operation.parts(batch)) for batch in (0, 1, 32, 256)] == [1, 1, 1, 2]
     image = step_seconds(derive.lenet(), (1, 1, 28, 28))
-    steps = parallel.Steps(ModuleType("unused"), "float32", threads=2, image=image)
+    steps = Steps(Threads(ModuleType("unused"), "float32", 2), image=image)
     assert [len(steps.parts(batch)) for batch in (0, 16, 32, 64, 256)] == [1, 1, 1, 2, 2]
 
 
@@ -149,7 +110,7 @@ def test_every_part_is_on_a_thread_of_its_own_and_all_run_at_once() -> None:
 
     spied.forward = forward  # type: ignore[attr-defined]
     x, w, u, _ = made(LAYER, IMAGE, 7)
-    found = Convolution(spied, "float64", threads=3, image=1.0).forward(x, w, u)
+    found = Convolution(Threads(spied, "float64", 3), image=1.0).forward(x, w, u)
     np.testing.assert_array_equal(found, module.forward(x, w, u))
     idents, sizes, works = zip(*seen, strict=True)
     assert len(set(idents)) == len(set(works)) == 3
@@ -196,9 +157,6 @@ def test_two_threads_may_call_at_once() -> None:
             same(one, wanted[k], exact=True)
 
 
-# --- Threads ------------------------------------------------------------------------------------------------
-
-
 def test_threads_are_kept_and_do_not_become_more() -> None:
     def calls() -> None:
         for _ in range(5):
@@ -209,36 +167,6 @@ def test_threads_are_kept_and_do_not_become_more() -> None:
     before = set(threading.enumerate())
     calls()
     assert set(threading.enumerate()) == before
-
-
-def failing(message: str) -> Callable[[], int]:
-    def task() -> int:
-        raise ValueError(message)
-
-    return task
-
-
-def test_an_error_arrives_with_its_message_after_all_have_ended() -> None:
-    ended: list[int] = []
-    go = threading.Event()
-
-    def slow() -> int:
-        go.wait(30)
-        ended.append(1)
-        return 0
-
-    def failing_first() -> int:
-        go.set()
-        raise ValueError("of the caller")
-
-    with pytest.raises(ValueError, match="of the caller"):
-        together([failing_first, slow])
-    assert ended == [1]
-    with pytest.raises(ValueError, match="of a worker"):
-        together([lambda: 0, failing("of a worker"), failing("of another")])
-    with pytest.raises(ValueError, match="of the first"):
-        together([failing("of the first"), failing("of the second")])
-    assert together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 def test_an_error_in_one_part_of_a_convolution_arrives() -> None:
@@ -252,94 +180,11 @@ def test_an_error_in_one_part_of_a_convolution_arrives() -> None:
     module = ModuleType("broken")
     module.__dict__.update(operation.module.__dict__, forward=broken)
     with pytest.raises(ArithmeticError, match="a part of 3"):
-        Convolution(module, "float64", threads=2, image=1.0).forward(x, w, u)
+        Convolution(Threads(module, "float64", 2), image=1.0).forward(x, w, u)
     for images, counted in ((x[:4], "4 images"), (np.concatenate([x, x]), "12 images")):
         with pytest.raises(ValueError, match=rf"input holds {counted} and grad_output 6"):
             operation.parallel.weight_gradient(g, images)
     same(results(operation, x, w, u, g), results(compiled(LAYER, IMAGE, 1), x, w, u, g))
-
-
-def test_what_is_set_in_a_context_holds_on_every_thread() -> None:
-    variable = contextvars.ContextVar("variable", default=0)
-    variable.set(7)
-    assert together([variable.get] * 3) == [7, 7, 7]
-
-
-def test_a_forked_process_starts_threads_of_its_own() -> None:
-    code = """
-import os, sys, warnings
-warnings.simplefilter("ignore")
-from runtime.parallel import together
-assert together([lambda: 1, lambda: 2]) == [1, 2]
-if not hasattr(os, "fork"):
-    sys.exit(0)
-child = os.fork()
-if child == 0:
-    os._exit(0 if together([lambda: 3, lambda: 4]) == [3, 4] else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_a_workspace_is_lent_to_one_at_a_time_and_few_are_kept() -> None:
-    class Work:
-        def __init__(self, batch: int, dtype: Any) -> None:
-            self.batch, self.dtype = batch, dtype
-
-    works = Workspaces("float32")
-    with works.lent(Work, 3) as first, works.lent(Work, 3) as second:
-        assert first is not second
-        assert (first.batch, first.dtype) == (3, np.float32)
-    with works.lent(Work, 3) as again:
-        assert again in (first, second)
-    with pytest.raises(ValueError, match="wrong"), works.lent(Work, 4) as spoilt:
-        raise ValueError("wrong")
-    with works.lent(Work, 4) as other:
-        assert other is not spoilt
-    for batch in range(10, 30):
-        with works.lent(Work, batch):
-            pass
-    assert len(works._free) == parallel._SIZES
-
-
-# --- BLAS ---------------------------------------------------------------------------------------------------
-
-
-class Limited:
-    """A controller that notes what it is asked for, and when the limit ends."""
-
-    def __init__(self) -> None:
-        self.noted: list[Any] = []
-
-    def limit(self, **options: Any) -> Self:
-        self.noted.append(options)
-        return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.noted.append("ended")
-
-
-def test_blas_is_held_once_from_the_first_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = Limited()
-    monkeypatch.setattr(threads, "_libraries", lambda: limited)
-    held = [{"limits": 1, "user_api": "blas"}]
-    assert together([lambda: list(limited.noted)] * 2) == [held, held]
-    assert limited.noted == [*held, "ended"]
-    limited.noted.clear()
-    hold = threads.Hold()
-    with hold:
-        with hold:
-            pass
-        assert limited.noted == held
-        with pytest.raises(ValueError, match="inside"), hold:
-            raise ValueError("inside")
-        assert limited.noted == held
-    assert limited.noted == [*held, "ended"]
-    together([lambda: 1])
-    assert len(limited.noted) == 2  # a call that is not split leaves BLAS alone
 
 
 def test_without_threadpoolctl_it_is_said_and_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,11 +209,6 @@ def test_without_threadpoolctl_it_is_said_and_done_all_the_same(monkeypatch: pyt
 def networks(count: int, dtype: str = "float64") -> tuple[runtime.Network, runtime.Network]:
     one, several = (runtime.Network(NET, input_shape=(1, 1, 6, 6), dtype=dtype, threads=n) for n in (1, count))
     return one, several
-
-
-def digits(batch: int, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(batch)
-    return rng.normal(size=(batch, 1, 6, 6)).astype(dtype), rng.integers(0, 4, batch)
 
 
 @given(batch=st.integers(0, 9), count=st.integers(2, 4))
