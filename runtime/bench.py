@@ -113,6 +113,7 @@ class Bench:
         peers: who is timed, those that are installed.
         measure: gives the rates.
         load: programs that wanted a CPU in the minute before, this one among them; None where the system does not tell.
+        processes: whether ours are processes in place of threads.
     """
 
     roof: Roof
@@ -122,6 +123,7 @@ class Bench:
     peers: tuple[Peer, ...]
     measure: Callable[[], Roof] = roofline.measure
     load: float | None = None
+    processes: bool = False
 
     @property
     def rest(self) -> float:
@@ -170,6 +172,7 @@ def prepared(
     *,
     rounds: int = ROUNDS,
     threads: int = 1,
+    processes: bool = False,
     peers: Sequence[Peer] | None = None,
     measure: Callable[[], Roof] = roofline.measure,
 ) -> Iterator[Bench]:
@@ -178,6 +181,7 @@ def prepared(
     Args:
         rounds: samples of each peer for each case, at least 1.
         threads: 1 or 2.
+        processes: whether ours are processes, of which there have to be 2 then.
         peers: who is timed, None for everybody; those whose package is not installed are left out.
         measure: gives the rates of this machine.
 
@@ -188,13 +192,17 @@ def prepared(
         raise BenchError(f"rounds={rounds} is less than 1; nearest legal: 1")
     if threads not in (1, 2):
         raise BenchError(f"threads={threads} is neither 1 nor 2; nearest legal: {1 if threads < 1 else 2}")
+    if processes and threads == 1:
+        raise BenchError("processes=True with threads=1: nothing would be split; nearest legal: threads=2")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    present = tuple(peer for peer in (everybody(threads) if peers is None else peers) if peer.installed)
+    present = tuple(
+        peer for peer in (everybody(threads, processes=processes) if peers is None else peers) if peer.installed
+    )
     for package in dict.fromkeys(peer.package for peer in present if peer.package):
         # Loaded first: threadpoolctl holds the libraries that it finds loaded.
         importlib.import_module("scipy.signal" if package == "scipy" else package)
     with _torch_threads(threads, present), blas_threads(threads) as blas:
-        yield Bench(measure(), blas, rounds, threads, present, measure, load)
+        yield Bench(measure(), blas, rounds, threads, present, measure, load, processes)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ builds none, where the case is not for it.  What belongs to the call and what do
 
 - certiconv: arrays of shape (batch, channels, ...) come in and go out in one layout, C-contiguous or, where the emitted
   text gives such a result, channels last in memory; every change of layout inside is timed.  Its workspace is made
-  before and used again, as a training loop does.  On two threads the batch is split (`runtime.parallel`), where that
-  pays; handing over and adding up are timed.
+  before and used again, as a training loop does.  On two threads, or in two processes if that is asked for, the batch
+  is split (`runtime.parallel`), where that pays; handing over and adding up are timed.
 - PyTorch: eager, without autograd for a convolution, only the gradient that is asked for.  In the layout channels_last
   the arrays, weight and all, lie in that layout before the call and stay in it: no conversion is timed, which favours
   PyTorch.  In a training step the images come as (batch, 1, 28, 28), and autograd and the optimiser are timed.
@@ -32,8 +32,8 @@ from runtime.arrays import Array, with_channels_last
 from runtime.bench_cases import Case, Convolution
 from runtime.bench_data import ConvolutionData, Data, StepData
 from runtime.compile import emit, load_text
+from runtime.crew import Crew, crew_for
 from runtime.parallel import Steps, seconds, step_seconds
-from runtime.thread_crew import Threads
 
 CERTICONV = ("certiconv NCHW", "certiconv channels_last")
 RESULTS = {"forward": "forward", "input": "input_gradient", "weight": "weight_gradient"}
@@ -102,13 +102,20 @@ def emitted(case: Case, layout: str = "channels_first") -> ModuleType:
     return load_text(text.source)
 
 
-def _certiconv(threads: int, layout: str) -> Callable[[Case, Data], Contestant | None]:
-    return functools.partial(_ours, threads, layout)
+MakeCrew = Callable[[ModuleType], Crew]
 
 
-def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | None:
+def crew_maker(threads: int, *, processes: bool = False) -> MakeCrew | None:
+    """Who runs the parts of a call, for a module; None for one thread, which splits nothing."""
+    if threads == 1:
+        return None
+    counts = (1, threads) if processes else (threads, 1)
+    return lambda module: crew_for(module, np.float32, *counts)
+
+
+def _ours(make_crew: MakeCrew | None, layout: str, case: Case, data: Data) -> Contestant | None:
     if isinstance(data, StepData):
-        return _our_step(emitted(case), threads, case, data) if layout == "channels_first" else None
+        return _our_step(emitted(case), make_crew, case, data) if layout == "channels_first" else None
     if layout == "channels_last" and data.x.ndim != 4:
         return None  # that layout is of images
     module = emitted(case, layout)
@@ -116,22 +123,21 @@ def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | Non
         if not (case.part == "weight" or RESULTS[case.part] in module.KEEPS_LAYOUT):
             return None  # the result would not have that layout
         data = replace(data, x=with_channels_last(data.x), g=with_channels_last(data.g))
-    return (_on_one if threads == 1 else functools.partial(_on_several, threads))(module, case, data)
+    return _on_one(module, case, data) if make_crew is None else _on_several(make_crew(module), case, data)
 
 
-def _our_step(module: ModuleType, threads: int, case: Case, data: StepData) -> Contestant:
+def _our_step(module: ModuleType, make_crew: MakeCrew | None, case: Case, data: StepData) -> Contestant:
     layer, params = case.work.layer(), data.copies()
     assert isinstance(layer, Sequential)
-    if threads == 1:
+    if make_crew is None:
         work = module.Workspace(len(data.x), np.float32)
         return _stepping(lambda: module.sgd_step(data.x, data.y, params, data.lr, work), params)
-    steps = Steps(Threads(module, np.float32, threads), image=step_seconds(layer, case.work.input_shape))
+    steps = Steps(make_crew(module), image=step_seconds(layer, case.work.input_shape))
     return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
 
 
-def _on_several(threads: int, module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
-    image = seconds(case.work.layer(), case.work.input_shape)
-    conv = parallel.Convolution(Threads(module, np.float32, threads), image=image)
+def _on_several(crew: Crew, case: Case, data: ConvolutionData) -> Contestant:
+    conv = parallel.Convolution(crew, image=seconds(case.work.layer(), case.work.input_shape))
     if case.part == "forward":
         return _pure(case, lambda: conv.forward(data.x, data.w, data.b))
     if case.part == "weight":
@@ -259,11 +265,12 @@ SCIPY = "SciPy"
 TEXTBOOK = "textbook NumPy"
 
 
-def peers(threads: int = 1) -> tuple[Peer, ...]:
-    """Everybody; that many threads are ours to use, where the others take those of their libraries."""
+def peers(threads: int = 1, *, processes: bool = False) -> tuple[Peer, ...]:
+    """Everybody; that many threads, or processes, are ours to use, where the others take threads of their libraries."""
+    make_crew = crew_maker(threads, processes=processes)
     return (
-        Peer(CERTICONV[0], _certiconv(threads, "channels_first")),
-        Peer(CERTICONV[1], _certiconv(threads, "channels_last")),
+        Peer(CERTICONV[0], functools.partial(_ours, make_crew, "channels_first")),
+        Peer(CERTICONV[1], functools.partial(_ours, make_crew, "channels_last")),
         Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
         Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
         Peer(SCIPY, _scipy, "scipy"),

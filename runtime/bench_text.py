@@ -83,8 +83,9 @@ def notes(results: Sequence[Result], bench: Bench) -> list[str]:
         "GFLOP/s: operations of the defining sum, products with padding included; an algorithm may do fewer.",
     ]
     if bench.threads > 1:
+        by = "among processes " if bench.processes else ""
         said.append(
-            "certiconv splits the batch where that pays, with BLAS at one thread if threadpoolctl is installed."
+            f"certiconv splits the batch {by}where that pays, with BLAS at one thread if threadpoolctl is installed."
         )
     if bench.load is not None and bench.load > BUSY:
         said.append(f"The load average was {bench.load:.1f} before the start: other programs ran, and times are rough.")
@@ -148,6 +149,7 @@ def as_json(results: Sequence[Result], growths: Sequence[Growth], bench: Bench) 
             "dtype": "float32",
             "rounds": bench.rounds,
             "threads": bench.threads,
+            "processes": bench.processes,
             "blas": bench.blas,
             "load_before": bench.load,
             "noise_limit": LIMIT,

@@ -29,7 +29,7 @@ _DOUBLINGS, _QUICK_DOUBLINGS = 4, 2
 
 
 @reported
-def bench(
+def bench(  # noqa: PLR0913 - each an option that a user has
     *,
     case: Annotated[
         list[str] | None, typer.Option("--case", metavar="NAME", help="A case, or the start of several; repeatable.")
@@ -38,6 +38,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds and, unless --case is given, few cases.")] = False,
     rounds: Annotated[int | None, typer.Option(help="How often each is timed; 21, with --quick 5.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of certiconv, BLAS and PyTorch: 1 or 2.")] = 1,
+    processes: Annotated[
+        bool, typer.Option("--processes", help="Processes of certiconv in place of its threads.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the roofline.")] = None,
     growth: Annotated[
@@ -61,7 +64,7 @@ def bench(
     wanted = sweeps(doublings=_QUICK_DOUBLINGS if quick else _DOUBLINGS) if growth else ()
     if rounds is None:
         rounds = job.QUICK_ROUNDS if quick else job.ROUNDS
-    with job.prepared(rounds=rounds, threads=threads) as ready:
+    with job.prepared(rounds=rounds, threads=threads, processes=processes) as ready:
         if (warning := remedy(1)) is not None:
             say(f"certiconv: warning: {warning}")
         results: list[Result] = []

@@ -5,7 +5,7 @@ module, textbook NumPy, and implementations with planted mistakes; PyTorch has i
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 
 import codegen
 from derive.legality import LayerError
-from runtime import bench_text, parallel, textbook
+from runtime import bench_text, textbook
 from runtime.arrays import Array, channels_last
 from runtime.bench import Bench, BenchError, Growth, Result, prepared
 from runtime.bench_cases import CASES, QUICK, Case, CaseError, Convolution, LeNetStep, Part, find, sweeps
@@ -30,7 +30,9 @@ from runtime.bench_peers import (
     emitted,
     peers,
 )
+from runtime.process_crew import Processes
 from runtime.roofline import Roof
+from runtime.thread_crew import Threads
 from runtime.timing import Samples
 
 pytestmark = pytest.mark.usefixtures("emission")
@@ -150,23 +152,30 @@ def test_every_peer_gives_the_right_result_and_is_timed(part: Part, work: Convol
     assert result.pytorch is None
 
 
+def noting(original: Callable[..., Any], noted: list[int]) -> Callable[..., Any]:
+    """A method of a crew that notes in how many parts it is asked to run a call."""
+
+    def method(self: Any, call: Any, parts: Any, *rest: Any, **named: Any) -> Any:
+        noted.append(len(parts))
+        return original(self, call, parts, *rest, **named)
+
+    return method
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 @pytest.mark.parametrize("work", [TINY, LeNetStep(5)], ids=["convolution", "step"])
-def test_two_threads_of_ours_give_the_right_result(
-    work: Convolution | LeNetStep, monkeypatch: pytest.MonkeyPatch
+def test_two_of_ours_give_the_right_result(
+    work: Convolution | LeNetStep, processes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "LEAST", 1e-12)
-    monkeypatch.setattr(parallel, "LEAST_STEP", 1e-12)
+    kind = Processes if processes else Threads
     noted: list[int] = []
-
-    def together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-        noted.append(len(tasks))
-        return original(tasks)
-
-    original = parallel.together
-    monkeypatch.setattr(parallel, "together", together)
+    for name in ("least", "least_step"):
+        monkeypatch.setattr(kind, name, 1e-12)
+    for name in ("joined", "sums", "steps"):
+        monkeypatch.setattr(kind, name, noting(getattr(kind, name), noted))
     cases = [Case("step", work, "step")] if isinstance(work, LeNetStep) else [case(part) for part in PARTS]
-    ours = tuple(peer for peer in peers(2) if peer.name in CERTICONV)
-    with prepared(rounds=1, threads=2, peers=ours, measure=lambda: ROOF) as ready:
+    ours = tuple(peer for peer in peers(2, processes=processes) if peer.name in CERTICONV)
+    with prepared(rounds=1, threads=2, processes=processes, peers=ours, measure=lambda: ROOF) as ready:
         for one in cases:
             result = ready.run(one)
             assert result.samples is not None
@@ -176,7 +185,7 @@ def test_two_threads_of_ours_give_the_right_result(
 
 def test_everybody_is_asked_for_with_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     by_threads = {n: tuple(peer for peer in peers(n) if not peer.package) for n in (1, 2)}
-    monkeypatch.setattr("runtime.bench.everybody", by_threads.__getitem__)
+    monkeypatch.setattr("runtime.bench.everybody", lambda n, *, processes: () if processes else by_threads[n])
     for n in (1, 2):
         with prepared(threads=n, measure=lambda: ROOF) as ready:
             assert ready.peers == by_threads[n]
@@ -347,6 +356,7 @@ def test_a_peer_that_is_not_installed_takes_no_part() -> None:
         ({"rounds": 0}, "rounds=0 is less than 1; nearest legal: 1"),
         ({"threads": 0}, "threads=0 is neither 1 nor 2; nearest legal: 1"),
         ({"threads": 3}, "threads=3 is neither 1 nor 2; nearest legal: 2"),
+        ({"processes": True}, "processes=True with threads=1: nothing would be split; nearest legal: threads=2"),
     ],
 )
 def test_settings_that_are_not_legal(given: dict[str, int], words: str) -> None:
@@ -446,7 +456,7 @@ def test_json_holds_everything() -> None:
         found, growth = ready.run(case()), ready.grow(sweeps(doublings=1)[2])
         told = bench_text.as_json([found], [growth], ready)
     assert told["roof"] == {"gemm": 80e9, "copy": 16e9, "ridge": 5.0}
-    assert told["settings"].keys() == {"dtype", "rounds", "threads", "blas", "load_before", "noise_limit"}
+    assert told["settings"].keys() == {"dtype", "rounds", "threads", "processes", "blas", "load_before", "noise_limit"}
     (one,) = told["cases"]
     assert one["input_shape"] == [3, 2, 7, 6]
     assert (one["rounds"], one["reference"], set(one["peers"])) == (2, TEXTBOOK, {*CERTICONV, TEXTBOOK})

@@ -18,12 +18,13 @@ from codegen.emit import EmitError
 from codegen.files import write_atomically
 from derive.layers import AvgPool2d, Conv1d, Conv2d, lenet, symbolic
 from derive.legality import LayerError
-from runtime import cache, parallel
+from runtime import cache
 from runtime import tune as tuning
 from runtime.arrays import ArrayError, channels_last
 from runtime.cache import generator, user_cache_dir
 from runtime.compile import Operation, load_module
 from runtime.device import BackendError
+from runtime.thread_crew import Threads
 from tests.runtime.emission import Emission
 
 LAYER = Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2))
@@ -257,7 +258,7 @@ def test_what_was_measured_is_used_where_it_is_asked_for(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_images_that_lie_channels_last_give_results_that_lie_so(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "LEAST", 1e-12)  # a batch of two is split
+    monkeypatch.setattr(Threads, "least", 1e-12)  # a batch of two is split
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     conv, shape = Conv2d(3, 4, 3, 2, 1), (2, 3, 7, 8)
     rng = np.random.default_rng(0)
