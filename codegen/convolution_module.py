@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from codegen.functions import ARGUMENTS, workspace
-from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
+from codegen.module import (
+    BATCHED,
+    changes_of_layout,
+    chosen,
+    constants,
+    context,
+    formed_once,
+    helper,
+    printed,
+    sums,
+    template,
+)
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
@@ -96,7 +107,9 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     every = set(plan.by_name)
     output = plan.by_name[plan.outputs[name]]
     batched = plan.phases[output.name] == "block"
-    before = [*printed(ctx, chosen(plan, every, ["prologue"])), *(_zeroed(text) for text in sums(plan))]
+    once = formed_once(ctx, plan)
+    prologue = printed(ctx, chosen(plan, every - plan.numbers, ["prologue"]))
+    before = [*prologue, *(_zeroed(text) for text in sums(plan))]
     lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
@@ -113,7 +126,7 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
         workspace(name), batched, leader, plan.block,
-        tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
+        (*made["w"], *once), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
 
 
