@@ -74,10 +74,10 @@ def _merged(plan: Plan) -> list[str]:
 
 
 def _reads_across(stage: Stage) -> bool:
-    """Whether it reads an array of its own rank in another order of axes."""
+    """Whether it reads an array of its own rank with a batch in another order of axes."""
     rank = stage.tensor.rank
     reads = [f for m in stage.body.monomials for f in m.factors if isinstance(f, Read) and f.tensor.rank == rank]
-    return any(read.at[-1] != var(rank - 1) for read in reads)
+    return any(read.at[-1] != var(rank - 1) for read in reads if any(map(is_batch, read.tensor.box)))
 
 
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:

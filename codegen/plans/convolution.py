@@ -94,6 +94,17 @@ def single(applied: Applied) -> Windows:
     return Windows(applied.windows, 1, tuple(w.output for w in applied.windows), "")
 
 
+def is_product(applied: Applied) -> bool:
+    """Whether each window is the cell of its output alone: kernels of one cell, stride 1, nothing padded.
+
+    Then the layer is a matrix product, and windows laid out are the input, in the same memory.
+    """
+    return all(
+        (w.kernel.constant, w.stride.constant, w.before.constant, w.after.constant) == (1, 1, 0, 0)
+        for w in applied.windows
+    )
+
+
 def is_grouped(applied: Applied) -> bool:
     """Whether the channels are cut into groups."""
     return isinstance(applied.layer, Conv) and applied.layer.is_grouped
