@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
+from codegen.functions import ARGUMENTS, workspace
+from codegen.module import (
+    BATCHED,
+    changes_of_layout,
+    chosen,
+    constants,
+    context,
+    formed_once,
+    helper,
+    printed,
+    sums,
+    template,
+)
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
@@ -22,12 +34,6 @@ from derive.layers import Applied
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
 AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
-ARGUMENTS = {
-    "forward": ("input", "weight", "bias"),
-    "input_gradient": ("grad_output", "weight"),
-    "weight_gradient": ("grad_output", "input"),
-    "bias_gradient": ("grad_output",),
-}
 SIGNATURES = {
     "forward": "input, weight, bias=None",
     "input_gradient": "grad_output, weight, input_shape",
@@ -101,7 +107,9 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     every = set(plan.by_name)
     output = plan.by_name[plan.outputs[name]]
     batched = plan.phases[output.name] == "block"
-    before = [*printed(ctx, chosen(plan, every, ["prologue"])), *(_zeroed(text) for text in sums(plan))]
+    once = formed_once(ctx, plan)
+    prologue = printed(ctx, chosen(plan, every - plan.numbers, ["prologue"]))
+    before = [*prologue, *(_zeroed(text) for text in sums(plan))]
     lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
@@ -117,8 +125,8 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
-        "".join(word.capitalize() for word in name.split("_")), batched, leader, plan.block,
-        tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
+        workspace(name), batched, leader, plan.block,
+        (*made["w"], *once), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
 
 

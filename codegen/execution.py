@@ -273,12 +273,13 @@ def _blame(
 
 
 def _watched(text: Text, trial: Trial, given: Sequence[Data], plan: Plan) -> Recorder:
-    """What every stage held in the last of these calls."""
+    """What every stage held in the last of these calls, or when the workspace was made."""
     recorder = Recorder()
     module = text.module(traced(text.source, plan.arrays))
     module.__dict__[HOOK] = recorder
     work = given[0].workspace(module, trial.calls[0], trial)
+    made = dict(recorder.seen)
     for function, data in zip(trial.calls, given, strict=False):
-        recorder.seen.clear()
+        recorder.seen = {name: list(arrays) for name, arrays in made.items()}
         data.call(module, function, work)
     return recorder

@@ -7,6 +7,7 @@ summed over blocks, what is left at the end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -73,16 +74,22 @@ def _merged(plan: Plan) -> list[str]:
 
 
 def _reads_across(stage: Stage) -> bool:
-    """Whether it reads an array of its own rank in another order of axes."""
+    """Whether it reads an array of its own rank with a batch in another order of axes."""
     rank = stage.tensor.rank
     reads = [f for m in stage.body.monomials for f in m.factors if isinstance(f, Read) and f.tensor.rank == rank]
-    return any(read.at[-1] != var(rank - 1) for read in reads)
+    return any(read.at[-1] != var(rank - 1) for read in reads if any(map(is_batch, read.tensor.box)))
 
 
 def chosen(plan: Plan, names: set[str], phases: Iterable[str]) -> list[Stage]:
     """The stages of these names and phases, in the order of the plan."""
     wanted = set(phases)
     return [s for s in plan.stages if s.name in names and plan.phases[s.name] in wanted]
+
+
+def formed_once(ctx: Context, plan: Plan) -> list[str]:
+    """The lines that form what is made of numbers alone, such as products of constant matrices, with the buffers."""
+    stages = chosen(plan, set(plan.numbers), ["prologue"])
+    return [re.sub(r"\bw\.", "self.", line) for line in printed(ctx, stages)]
 
 
 def constants(ctx: Context) -> list[tuple[str, int, int]]:

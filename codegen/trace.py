@@ -37,18 +37,25 @@ class Recorder:
 
 
 def traced(source: str, arrays: dict[str, str]) -> str:
-    """The text with a call of the hook after each stage; ``arrays`` says how each stage is reached in it."""
+    """The text with a call of the hook after each stage; ``arrays`` says how each stage is reached in it.
+
+    What is formed with the buffers is reached through the workspace that is being made.
+    """
     lines: list[str] = []
     open_stage: tuple[str, str] | None = None
+    reached = ""
+    making = False
     for line in source.splitlines():
+        making = "__init__" in line if line.lstrip().startswith("def ") else making
         found = _DEFINITION.match(line)
         begins = found if found is not None and found.group(2) in arrays else None
         if open_stage and (begins or (line.strip() and not line.startswith(open_stage[0]))):
             indent, name = open_stage
-            lines.insert(_end(lines, indent, begins), f"{indent}{HOOK}({name!r}, {arrays[name]})")
+            lines.insert(_end(lines, indent, begins), f"{indent}{HOOK}({name!r}, {reached})")
             open_stage = None
         if begins:
             open_stage = begins.group(1), begins.group(2)
+            reached = re.sub(r"^w\.", "self." if making else "w.", arrays[begins.group(2)])
         lines.append(line)
     return "\n".join(lines) + "\n"
 

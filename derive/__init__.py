@@ -39,6 +39,7 @@ from derive.layers import (
 from derive.legality import LayerError
 from derive.obligations import Refused
 from derive.reduction import reduction  # the function: `derive.reduction` is never the module of that name
+from derive.roots import convolution_with_remainders
 from derive.shapes import output_shape
 from derive.toomcook import ToomCook, winograd
 
@@ -63,6 +64,7 @@ __all__ = [
     "ToomCook",
     "commutativity",
     "convolution_theorem",
+    "convolution_with_remainders",
     "flipped_kernel",
     "gradient",
     "lenet",

@@ -11,6 +11,8 @@ in all coordinates: the first is the right side, the others are 0.  What it rest
 this n by computation and then for all: zeta^k zeta^l = zeta^((k+l) mod n) (``powers_multiply``), and that
 1/n Sum_j zeta^(j c) is 1 where n divides c and 0 elsewhere (``orthogonality``).  A fast Fourier transform computes the
 same numbers in another order, in floating point with roots that are rounded: that is not claimed here.
+
+Of every n at once ``derive.roots`` has the theorem with what a root has to satisfy left over as remainders.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from codegen.functions import passed, workspace
+from codegen.layout import FIRST, LAST, Layout
 from derive.layers import Sequential
 from runtime import parallel, textbook
 from runtime.arrays import Array, with_channels_last
@@ -91,7 +93,7 @@ def _stepping(call: Callable[[], object], params: dict[str, Array]) -> Contestan
 # --- certiconv ----------------------------------------------------------------------------------------------
 
 
-def emitted(case: Case, layout: str = "channels_first") -> ModuleType:
+def emitted(case: Case, layout: Layout = FIRST) -> ModuleType:
     """The module that `codegen` prints for a case and arrays that lie so in memory.
 
     Raises:
@@ -113,13 +115,13 @@ def crew_maker(threads: int, *, processes: bool = False) -> MakeCrew | None:
     return lambda module: crew_for(module, np.float32, *counts)
 
 
-def _ours(make_crew: MakeCrew | None, layout: str, case: Case, data: Data) -> Contestant | None:
+def _ours(make_crew: MakeCrew | None, layout: Layout, case: Case, data: Data) -> Contestant | None:
     if isinstance(data, StepData):
-        return _our_step(emitted(case), make_crew, case, data) if layout == "channels_first" else None
-    if layout == "channels_last" and data.x.ndim != 4:
+        return _our_step(emitted(case), make_crew, case, data) if layout == FIRST else None
+    if layout == LAST and data.x.ndim != 4:
         return None  # that layout is of images
     module = emitted(case, layout)
-    if layout == "channels_last":
+    if layout == LAST:
         if not (case.part == "weight" or RESULTS[case.part] in module.KEEPS_LAYOUT):
             return None  # the result would not have that layout
         data = replace(data, x=with_channels_last(data.x), g=with_channels_last(data.g))
@@ -146,15 +148,10 @@ def _on_several(crew: Crew, case: Case, data: ConvolutionData) -> Contestant:
 
 
 def _on_one(module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
-    x, w, b, g = data.x, data.w, data.b, data.g
-    if case.part == "forward":
-        work = module.Forward(len(x), np.float32)
-        return _pure(case, lambda: module.forward(x, w, b, work))
-    if case.part == "weight":
-        work = module.WeightGradient(len(x), np.float32)
-        return _pure(case, lambda: module.weight_gradient(g, x, work))
-    work = module.InputGradient(len(x), np.float32)
-    return _pure(case, lambda: module.input_gradient(g, w, x.shape, work))
+    result = RESULTS[case.part]
+    given = passed(result, {"input": data.x, "weight": data.w, "bias": data.b, "grad_output": data.g})
+    work = getattr(module, workspace(result))(len(data.x), np.float32)
+    return _pure(case, functools.partial(getattr(module, result), *given, work))
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------
@@ -167,7 +164,7 @@ def _pytorch(layout: str) -> Callable[[Case, Data], Contestant | None]:
         memory = getattr(torch, layout)
         if isinstance(data, StepData):
             return _torch_step(data, memory)
-        if layout == "channels_last" and data.x.ndim != 4:
+        if layout == LAST and data.x.ndim != 4:
             return None  # that layout is of images
         return _torch_convolution(case, data, memory)
 
@@ -269,8 +266,8 @@ def peers(threads: int = 1, *, processes: bool = False) -> tuple[Peer, ...]:
     """Everybody; that many threads, or processes, are ours to use, where the others take threads of their libraries."""
     make_crew = crew_maker(threads, processes=processes)
     return (
-        Peer(CERTICONV[0], functools.partial(_ours, make_crew, "channels_first")),
-        Peer(CERTICONV[1], functools.partial(_ours, make_crew, "channels_last")),
+        Peer(CERTICONV[0], functools.partial(_ours, make_crew, FIRST)),
+        Peer(CERTICONV[1], functools.partial(_ours, make_crew, LAST)),
         Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
         Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
         Peer(SCIPY, _scipy, "scipy"),

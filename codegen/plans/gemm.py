@@ -57,7 +57,10 @@ def _input_gradient(applied: Applied, w: Windows) -> Result:
     t, *_ = inner.kernel(applied.parameters["weight"], None, w, Fraction(1))
     dz = inner.batch_last(conv.cotangent_of(applied), w)
     image = inner.image(applied.x, w, w.margin())
-    return Result((t, dz, *inner.input_gradient(t, dz, image.tensor, w)))
+    dcol, added = inner.input_gradient(t, dz, image.tensor, w)
+    if conv.is_product(applied):
+        added = replace(added, template="view", loops=(), into=dcol.name)
+    return Result((t, dz, dcol, added))
 
 
 def _weight_gradient(applied: Applied, w: Windows) -> Result:

@@ -8,7 +8,7 @@
 The product of an image is formed where the result of the call lies, so nothing is transposed or copied but the windows,
 and those straight from the input: where a window reaches beyond the image ``Col`` keeps the zeros it was made with.
 With many channels this is what is fastest unless fewer multiplications will do (``winograd``).  A kernel of one cell
-with stride 1 needs no windows: ``Col`` is another name for the input.
+with stride 1 and nothing padded needs no windows: ``Col`` is another name for the input, and ``dX`` one for ``dCol``.
 
 In groups of Og outputs and Cg inputs there is one product for each image and group, of the rows of the kernel and the
 channels of the windows that belong to the group: output n reads the channels (n // Og) Cg + c with c < Cg, and input
@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage, Template
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Index, Interval, equal, index, var, variables
 from derive.layers import Applied, Conv
 from derive.terms import define, term
-
-# Rows of a product are as long as an image has positions, so one image at a time will do.
-FEW = 1
 
 
 def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
@@ -45,7 +43,7 @@ def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result((col, *weight_gradient(applied, w, col))),
     }
-    return conv.planned("im2col", applied, itemsize, results, few=FEW)
+    return conv.planned("im2col", applied, itemsize, results, block=image_by_image)
 
 
 def _windows_box(applied: Applied, w: Windows) -> list[Interval]:
@@ -64,16 +62,8 @@ def _columns(applied: Applied, w: Windows) -> Stage:
     box = _windows_box(applied, w)
     (b, c), a, i = _split(variables(0, len(box)), w)
     col = define("Col", box, term(len(box), applied.x[(b, c, *_cells(w, a, i))]))
-    template: Template = "alias" if is_input(applied) else "strided"
+    template: Template = "alias" if conv.is_product(applied) else "strided"
     return Stage(col, template, letters_of(w), loops=w.loops("a"))
-
-
-def is_input(applied: Applied) -> bool:
-    """Whether the windows are the input itself: kernels of one cell, stride 1, nothing padded."""
-    return all(
-        (w.kernel.constant, w.stride.constant, w.before.constant, w.after.constant) == (1, 1, 0, 0)
-        for w in applied.windows
-    )
 
 
 def _split(at: tuple[Index, ...], w: Windows) -> tuple[tuple[Index, ...], tuple[Index, ...], tuple[Index, ...]]:
@@ -119,7 +109,10 @@ def _input_gradient(applied: Applied, w: Windows) -> tuple[Stage, Stage]:
     guards = [equal(at[2 + k], w.read(k, ai[w.axes + k], ai[k])) for k in range(w.axes)]
     body = term(depth, dcol.tensor[(*at[:2], *ai)], over=box[2:], guards=guards)
     letters = f"b c {w.letters('h')} {w.letters('a')} {w.letters('i')}"
-    return dcol, Stage(define("dX", list(applied.x.box), body), "scatter", letters, loops=w.loops("a"))
+    whole = define("dX", list(applied.x.box), body)
+    if conv.is_product(applied):
+        return dcol, Stage(whole, "view", letters, into=dcol.name)
+    return dcol, Stage(whole, "scatter", letters, loops=w.loops("a"))
 
 
 def _readers(applied: Applied, c: Index, m: Index) -> tuple[Index, Index, Interval]:

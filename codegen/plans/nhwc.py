@@ -7,19 +7,21 @@
 
 A cell of a window is a run of all its channels, so windows are copied in long runs at any stride, where ``im2col`` and
 ``gemm`` skip along a row of the image.  Nothing is transposed if the arrays of the call lie channels last in memory;
-if they do not, the image and the result are, once each.
+if they do not, the image and the result are, once each.  A kernel of one cell with stride 1 and nothing padded needs no
+windows: ``Col`` lies where the image does, and ``dIn`` where ``dCol`` does.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from codegen.plan import Plan, Stage, Template
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Interval, equal, index, variables
 from derive.layers import Applied
 from derive.terms import Tensor, define, term
-
-FEW = 1  # rows of a product are as many as an image has positions, so one image at a time will do
 
 
 def nhwc(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
@@ -40,7 +42,7 @@ def nhwc(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w, image)),
         "weight_gradient": Result((image, col, *_weight_gradient(applied, w, col))),
     }
-    return conv.planned("nhwc", applied, itemsize, results, few=FEW)
+    return conv.planned("nhwc", applied, itemsize, results, block=image_by_image)
 
 
 def _innermost(x: Tensor, name: str, w: Windows, *, margin: bool = False) -> Stage:
@@ -71,7 +73,10 @@ def _windows(image: Tensor, applied: Applied, w: Windows) -> Stage:
     b, *between, c = variables(0, len(box))
     i, a = between[: w.axes], between[w.axes :]
     body = term(len(box), image[(b, *(w.read(axis, i[axis], a[axis]) for axis in range(w.axes)), c)])
-    return Stage(define("Col", box, body), "windows", _letters(w))
+    col = define("Col", box, body)
+    if conv.is_product(applied):
+        return Stage(col, "view", _letters(w), into=image.name)
+    return Stage(col, "windows", _letters(w))
 
 
 def _kernel(weight: Tensor, w: Windows, name: str, *, outputs_first: bool) -> Stage:
@@ -115,6 +120,8 @@ def _input_gradient(applied: Applied, w: Windows, image: Stage) -> tuple[Stage, 
     body = term(len(box), go.tensor[(*bi, n)], kernel.tensor[(n, *ac)], over=kernel.tensor.box[:1])
     dcol = Stage(define("dCol", box, body), "matmul", f"{_letters(w)} n")
     added = _added(dcol.tensor, w, image)
+    if conv.is_product(applied):
+        added = replace(added, template="view", loops=(), into=dcol.name)
     b, c, *h = variables(0, applied.x.rank)
     body = term(applied.x.rank, added.tensor[(b, *h, c)])
     return kernel, go, dcol, added, Stage(define("dX", list(applied.x.box), body), "strided", f"b c {w.letters('h')}")

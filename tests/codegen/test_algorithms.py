@@ -205,6 +205,48 @@ def test_backward_gives_all_gradients(algorithm: str, bias: bool) -> None:
         assert (found[2] is None) is not bias
 
 
+# --- kernels of one cell ---------------------------------------------------------------------------------------------
+
+ONE_CELL = [Conv1d(3, 2, 1), Conv2d(2, 3, 1, dilation=2), Conv2d(1, 1, 1), Conv3d(2, 2, 1, bias=False)]
+PRODUCTS = [(layer, name) for layer in ONE_CELL for name in ("im2col", "nhwc", "gemm")]
+PRODUCTS += [(Conv2d(4, 6, 1, groups=2), "im2col"), (Conv1d(3, 3, 1, groups=3), "im2col")]
+
+
+@pytest.mark.parametrize(("layer", "algorithm"), PRODUCTS, ids=str)
+@settings(max_examples=10)
+@given(
+    seed=st.integers(0, 2**32 - 1), batch=st.integers(0, 4), sizes=st.lists(st.integers(1, 5), min_size=3, max_size=3),
+    dtype=st.sampled_from(["float32", "object"]), layouts=st.lists(LAYOUT, min_size=4, max_size=4),
+)  # fmt: skip
+def test_kernels_of_one_cell_are_matrix_products(
+    layer: Conv, algorithm: str, seed: int, batch: int, sizes: list[int], dtype: str, layouts: list[str]
+) -> None:
+    channels = layer.in_channels
+    assert isinstance(channels, int)
+    case = Case(layer, (batch, channels, *sizes[: layer.axes]), algorithm)
+    data = drawn(case, seed, dtype, layouts)
+    wanted, works = expected(case, data), works_of(case, dtype, 2)
+    run(case, drawn(case, seed + 1, dtype, layouts), works)
+    for used in (works, {}):
+        for name, result in run(case, data, used).items():
+            agree(case, name, result, wanted[name], dtype)
+
+
+@pytest.mark.parametrize(("layer", "algorithm"), PRODUCTS, ids=str)
+def test_kernels_of_one_cell_copy_no_windows(layer: Conv, algorithm: str) -> None:
+    """Changes of layout apart, of the arrays of the call and of the kernel."""
+    channels = layer.in_channels
+    assert isinstance(channels, int)
+    emitted = codegen.emit(layer, input_shape=(2, channels, *[4] * layer.axes), algorithm=algorithm)
+    for name in ("forward", "input_gradient", "weight_gradient"):
+        plan = emitted.plans[name]
+        moved = {s.name for s in plan.stages if s.template in ("strided", "windows", "scatter", "overlaps")}
+        turned = {s.name for s in plan.conversions}
+        kernels = {"T", "ut", "Wk", "Wr"}  # as small as the weight
+        assert moved - turned <= {*kernels, *(("Z", "dX", "dW") if algorithm == "nhwc" else ())}, name
+    assert set(emitted.theorems) == set(emitted.plans)
+
+
 # --- exact execution, and theorems --------------------------------------------------------------------------------
 
 CHECKED = [
@@ -220,7 +262,8 @@ CHECKED = [
     (Conv2d(1, 2, 2, padding=1), (2, 1, 3, 4), ("winograd2", "winograd4")),
     (Conv2d(2, 3, (3, 2), (2, 1), (3, 0), (1, 2)), (2, 2, 4, 5), ("im2col", "nhwc", "toeplitz2")),
     (Conv2d(2, 3, (3, 2), (2, 3), (3, 0)), (2, 2, 4, 5), ("phases",)),
-    (Conv2d(3, 2, 1), (2, 3, 4, 3), ("im2col", "phases", "direct")),
+    (Conv2d(3, 2, 1), (2, 3, 4, 3), ("im2col", "phases", "direct", "nhwc", "gemm")),
+    (Conv2d(4, 6, 1, groups=2), (3, 4, 2, 3), ("im2col",)),
     (Conv1d(1, 3, 1), (2, 1, 1), ("im2col",)),
     (Conv1d(1, 1, 1, padding=1), (2, 1, 5), ("direct", "gemm", "im2col", "nhwc")),
     (Conv2d(3, 2, 1, stride=2), (2, 3, 4, 5), ("im2col", "phases")),

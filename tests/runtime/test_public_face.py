@@ -20,8 +20,8 @@ PACKAGES = (derive, codegen, runtime)
 PROMISED = {
     "derive": (
         "AvgPool1d AvgPool2d AvgPool3d Conv1d Conv2d Conv3d CrossEntropyLoss Derivation Flatten Linear ReLU Sequential "
-        "Sigmoid Tanh gradient lenet output_shape reduction commutativity convolution_theorem flipped_kernel "
-        "tiled_convolution winograd"
+        "Sigmoid Tanh gradient lenet output_shape reduction commutativity convolution_theorem "
+        "convolution_with_remainders flipped_kernel tiled_convolution winograd"
     ),
     "codegen": "Emitted emit",
     "runtime": "Gradients Network compile",
@@ -29,7 +29,7 @@ PROMISED = {
 WITH_EXAMPLE = {
     "derive": (
         "AvgPool2d Conv2d Linear gradient lenet output_shape reduction ToomCook winograd "
-        "commutativity convolution_theorem flipped_kernel tiled_convolution"
+        "commutativity convolution_theorem convolution_with_remainders flipped_kernel tiled_convolution"
     ),
     "codegen": "emit",
     "runtime": "Settings backends compile load_digits load_idx_folder standardise",
