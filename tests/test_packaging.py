@@ -47,6 +47,7 @@ def test_the_z3_that_segfaults_is_excluded() -> None:
     [
         ("oracle", {"torch"}),
         ("threads", {"threadpoolctl"}),
+        ("nvrtc", {"nvidia-cuda-nvrtc", "nvidia-cuda-runtime"}),
         ("cuda12", {"cupy-cuda12x", "ml-dtypes"}),
         ("cuda13", {"cupy-cuda13x", "ml-dtypes"}),
     ],
