@@ -399,6 +399,8 @@ def _provenance(
     if open_ or not theorems:
         of = f" of {', '.join(open_)}" if theorems else ""
         known.append(f"That its stages{of} compute this layer follows from no theorem that comes with this version.")
+    if backend == "cupy" and dtype != "float64":
+        known.append("CuPy compiles it with -ftz=true: to float32 arithmetic a number below 2^-126 in size is zero.")
     lines = [
         *wrap(f"Made by certiconv {VERSION} with {told} for any batch of {dtype}; made again by", 112),
         *wrap(
