@@ -16,7 +16,8 @@ Importing this package is quick: what prints text is loaded by the first call th
 
 from typing import TYPE_CHECKING, Any
 
-from codegen.emit import EmitError, Emitted, emit  # the function: `codegen.emit` is never the module of that name
+from codegen.emit import Emitted, emit  # the function: `codegen.emit` is never the module of that name
+from codegen.legal import EmitError
 
 if TYPE_CHECKING:
     from codegen.loading import load

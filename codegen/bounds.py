@@ -112,7 +112,7 @@ class _Evaluation:
         error = sum((p.inherited for p in parts), zero)
         for roundings, size in carried:
             error = error + self._gamma(terms - 1 + roundings) * size
-        lost = sum((p.underflow for p in parts), zero)
+        lost = sum((p.underflow for p in parts), terms if self.precision.flushes else zero)
         return Bounded(value, error + (1 + self._gamma(terms)) * float(self.precision.eta) * lost)
 
     def _gamma(self, roundings: Array) -> Array:
@@ -150,7 +150,8 @@ class _Evaluation:
         if isinstance(f, Read):
             name = f.tensor.name
             error = self._read(f, scope, self.errors[name]) if name in self.errors else np.zeros(())
-            return Bounded(self._read(f, scope, self.arrays[name]), error)
+            value = self._read(f, scope, self.arrays[name])
+            return Bounded(value, error + self._flushed(value, error) if self.precision.flushes else error)
         if isinstance(f, Apply):
             return self._applied(f.function, self.expr(f.argument, scope))
         if isinstance(f, Maximum):
@@ -163,6 +164,12 @@ class _Evaluation:
                 np.where(open_, body.value, -np.inf).max(axis=axes), np.where(open_, body.error, 0.0).max(axis=axes)
             )
         raise TypeError(f"{f.text}: a stage is computed from values, not from a derivative")
+
+    def _flushed(self, value: Array, error: Array) -> Array:
+        """What is lost of numbers that may count as zero when they are read."""
+        eta = float(self.precision.eta)
+        nearest, furthest = np.maximum(abs(value) - error, 0.0), abs(value) + error
+        return np.where(nearest < eta, np.minimum(furthest, eta), 0.0)
 
     def _applied(self, name: str, z: Bounded) -> Bounded:
         """A function of an argument that is off: how much steeper it can be there, and its own error."""

@@ -53,7 +53,9 @@ def cut_short(module: ModuleType) -> ModuleType:
 
 
 EXECUTOR = (
-    "the executor: its model of CUDA, and the C++ compiler (runtime.simt); that NVRTC and the GPU do as the model does"
+    "the executor (runtime.simt): its model of CUDA, and g++, whose flags keep it from merging or copying the calls "
+    "that tell barriers apart; that NVRTC and the GPU do as the model does, but that float32 numbers below 2^-126 in "
+    "size are zero to them (-ftz=true)"
 )
 TEMPLATES = (
     "codegen.templates.cuda, none of which computes from data an address, or a condition around an access or a barrier"

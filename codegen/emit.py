@@ -18,6 +18,16 @@ from typing import TYPE_CHECKING
 
 from codegen.files import write_atomically
 from codegen.layout import FIRST, LAYOUTS
+from codegen.legal import (
+    EmitError,
+    check_cuda_algorithm,
+    check_dtype,
+    check_layer,
+    check_numpy_algorithm,
+    check_tile,
+    check_tiles,
+    one_of,
+)
 from codegen.plan import BATCH, Plan, PlanError
 from codegen.version import VERSION
 from derive.indices import Index, index
@@ -26,17 +36,12 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 if TYPE_CHECKING:
     from codegen.certificate import Certificate
     from codegen.network_proof import Planner
     from codegen.templates.cuda.kernels import Kernel
-
-
-class EmitError(ValueError):
-    """A request that cannot be met; the text names the argument, its value and what would be possible."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def emit(
     ['compute_Z', 'compute_dX', 'compute_dW', 'add_dW', 'compute_du', 'add_du']
     """
     shape = request(layer, backend, input_shape, dtype, algorithm, tolerance, layout)
+    check_tiles(tiles)
     if backend == "cupy" and isinstance(layer, Conv):
         return _cupy(layer, shape, dtype, algorithm, dict(tiles or {}))
     if tiles:
@@ -149,9 +155,14 @@ def emit(
         return _convolution(layer, shape, dtype, algorithm, tolerance, layout)
     if isinstance(layer, Sequential):
         if not isinstance(algorithm, str) or algorithm not in ("auto", "network"):
-            raise EmitError(f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'")
+            raise EmitError(
+                f"algorithm={algorithm!r}: for a network it has to be one of 'auto', 'network'; nearest legal: 'auto'"
+            )
         return _network(layer, shape, dtype, backend)
-    raise EmitError(f"layer={layer!r}: Conv1d, Conv2d, Conv3d and Sequential can be emitted")
+    raise EmitError(
+        f"layer={layer!r}: by itself it has no text yet; Conv1d, Conv2d, Conv3d and Sequential can be emitted; nearest "
+        "legal: a Sequential in which it follows a convolution"
+    )
 
 
 def request(
@@ -167,10 +178,14 @@ def request(
 
     Raises LayerError or EmitError, as ``emit``.
     """
-    _one_of("backend", backend, ("numpy", "cupy"))
-    _one_of("dtype", dtype, tuple(ITEMSIZES) if backend == "numpy" or not isinstance(layer, Conv) else CUDA_DTYPES)
+    check_layer(layer)
+    one_of("backend", backend, ("numpy", "cupy"))
+    check_dtype(dtype, backend, layer)
     _check_tolerance(tolerance, algorithm, layer)
-    _one_of("layout", layout, LAYOUTS if backend == "numpy" and isinstance(layer, Conv) else LAYOUTS[:1])
+    if backend == "numpy" and isinstance(layer, Conv):
+        one_of("layout", layout, LAYOUTS)
+    else:
+        one_of("layout", layout, LAYOUTS[:1], of="for a network" if backend == "numpy" else f"for backend={backend!r}")
     if tolerance is not None and backend == "cupy":
         raise EmitError(f"tolerance={tolerance!r}: for backend='cupy' nothing is chosen by it; leave it out")
     return _numbers(layer, input_shape)
@@ -188,11 +203,6 @@ def _check_tolerance(tolerance: object, algorithm: str | Mapping[str, str], laye
         raise EmitError(
             f"tolerance={tolerance!r}: nothing is chosen by it where the algorithm is fixed, to {algorithm!r}"
         )
-
-
-def _one_of(argument: str, value: object, legal: Sequence[str]) -> None:
-    if value not in legal:
-        raise EmitError(f"{argument}={value!r}: it has to be one of {', '.join(map(repr, legal))}")
 
 
 def _numbers(layer: Layer, input_shape: Sequence[int]) -> tuple[int, ...]:
@@ -246,15 +256,15 @@ def _cupy(
     from codegen.plans.claims import proof_digests
     from codegen.plans.definition import definition
 
-    _one_of("algorithm", asked, ("auto", "definition", "tf32") if dtype == "float32" else ("auto", "definition"))
+    check_cuda_algorithm(asked, dtype)
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     plans = definition(applied)
     legal = legal_tiles(plans, dtype, tf32=asked == "tf32")
     if tiles and not legal:
         raise EmitError(f"tiles={tiles!r}: no result of this layer is a matrix product; nearest legal: None")
     for result, tile in tiles.items():
-        _one_of("tiles", result, tuple(legal))
-        _one_of(f"tiles[{result!r}]", tile, legal[result])
+        one_of("tiles", result, tuple(legal))
+        check_tile(result, tile, legal[result])
     tiles = {result: tiles[result] for result in plans if result in tiles}
     theorems: dict[str, str] = {}
     for result, plan in plans.items():
@@ -296,8 +306,8 @@ def _algorithms(
         raise EmitError(f"algorithm={asked!r}: a name, or a mapping from results to names, such as 'auto', is needed")
     wanted = dict.fromkeys(results, asked) if isinstance(asked, str) else {**dict.fromkeys(results, "auto"), **asked}
     for result, name in wanted.items():
-        _one_of("algorithm", result, results)
-        _one_of("algorithm", name, ("auto", *PLANNERS))
+        one_of("algorithm", result, results)
+        check_numpy_algorithm(name, tuple(PLANNERS))
         if name != "auto" and kind_of(applied, name) is None:
             fit = [other for other in PLANNERS if kind_of(applied, other) is not None]
             raise EmitError(
@@ -399,6 +409,8 @@ def _provenance(
     if open_ or not theorems:
         of = f" of {', '.join(open_)}" if theorems else ""
         known.append(f"That its stages{of} compute this layer follows from no theorem that comes with this version.")
+    if backend == "cupy" and dtype != "float64":
+        known.append("CuPy compiles it with -ftz=true: to float32 arithmetic a number below 2^-126 in size is zero.")
     lines = [
         *wrap(f"Made by certiconv {VERSION} with {told} for any batch of {dtype}; made again by", 112),
         *wrap(

@@ -17,7 +17,10 @@ gradually.  For a plain sum of products w x with a bias this is the g_K (Sum |w 
 - The largest of some numbers, and a copy, are exact.
 
 This file counts and holds no arrays.  The bound itself depends on the numbers a stage reads; ``codegen.bounds`` puts
-them in.  It holds unless something overflows or subnormal numbers are flushed to zero.
+them in.  It holds unless something overflows.
+
+Where subnormal numbers count as zero, those that are read as well as those that are computed (CuPy compiles CUDA text
+so, with ``-ftz=true``), eta is the smallest normal number, every addition may underflow too, and so may what is read.
 """
 
 from __future__ import annotations
@@ -39,14 +42,19 @@ SMALL = 1 << 11  # every IEEE format, half precision included, holds the integer
 
 @dataclass(frozen=True)
 class Precision:
-    """A floating-point format: the unit roundoff u and the smallest number above zero."""
+    """A floating-point format: the unit roundoff u and the smallest number above zero.
+
+    ``flushes``: what would be subnormal counts as zero, wherever it is read or computed; eta is a normal number then.
+    """
 
     name: str
     unit: Fraction
     eta: Fraction
+    flushes: bool = False
 
 
 FLOAT32 = Precision("float32", Fraction(1, 2**24), Fraction(1, 2**149))
+FLUSHED32 = Precision("float32 without subnormal numbers", Fraction(1, 2**24), Fraction(1, 2**126), flushes=True)
 FLOAT64 = Precision("float64", Fraction(1, 2**53), Fraction(1, 2**1074))
 
 

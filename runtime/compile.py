@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy.typing as npt
 
 import codegen
+from codegen.legal import CUDA_DTYPES, nearest
 from derive import shapes
 from derive.layers import Conv, Layer
 from derive.legality import LayerError
@@ -322,18 +323,26 @@ def emit(
 
 
 def dtype_name(dtype: npt.DTypeLike, backend: str) -> str:
-    """The name of a dtype that a backend has; raises ArrayError where it has not."""
-    if backend == "cupy" and dtype in HALVES:
-        return str(dtype)
+    """The name of a dtype that a backend has; raises ArrayError where it has not.
+
+    >>> dtype_name("float16", "cupy"), dtype_name(float, "numpy")
+    ('float16', 'float64')
+    """
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", None))
+    if backend == "cupy" and name in HALVES:
+        return str(name)
     try:
         return float_dtype(dtype).name
     except ArrayError as error:
-        if dtype in HALVES:
+        if name in HALVES:
             raise ArrayError(
                 f"dtype={dtype!r}: only backend='cupy' computes in it; nearest legal: 'float32'"
             ) from error
         if backend == "cupy":
-            raise ArrayError(f"dtype={dtype!r}: it has to be float32, float64, float16 or bfloat16") from error
+            raise ArrayError(
+                f"dtype={dtype!r}: it has to be one of {', '.join(map(repr, CUDA_DTYPES))} for backend='cupy'; "
+                f"nearest legal: {nearest(dtype, CUDA_DTYPES)!r}"
+            ) from error
         raise
 
 

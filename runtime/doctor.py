@@ -47,7 +47,8 @@ def examined() -> list[Finding]:
 def _names() -> Iterator[Finding]:
     """The three packages: imported from one place, and claimed by no other distribution.
 
-    ``runtime`` and ``codegen`` are names that others may have too, and the last one installed wins.
+    ``runtime`` and ``codegen`` are names that others may have too, and the last one installed wins.  What keeps the
+    command from starting at all, `runtime.entry` tells.
     """
     root = Path(__file__).parent.parent
     claimed = metadata.packages_distributions()
@@ -55,7 +56,12 @@ def _names() -> Iterator[Finding]:
         spec = importlib.util.find_spec(name)
         origin = Path(spec.origin).parent.parent if spec is not None and spec.origin else None
         others = sorted({d for d in claimed.get(name, ()) if d != "certiconv"})
-        if origin != root:
+        if origin is None:
+            yield Finding(
+                f"package {name}", False, f"not whole: {root / name / '__init__.py'} is gone", "reinstall certiconv",
+                needed=True,
+            )  # fmt: skip
+        elif origin != root:
             yield Finding(
                 f"package {name}", False, f"imported from {origin}, not from {root}",
                 f"start Python elsewhere, or uninstall what holds {name} there", needed=True,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARCHITECTURES = ("sm_80", "sm_90")
+OPTIONS = ("-std=c++17", "-ftz=true", "--ptxas-options=-v")  # CuPy adds the second to whatever text it compiles
 
 
 class NvrtcError(RuntimeError):
@@ -41,14 +42,14 @@ class Nvrtc:
     version: tuple[int, int]
 
     def compile(self, source: str, *, arch: str = "sm_90", options: Sequence[str] = ()) -> tuple[Usage, ...]:
-        """Compile a text for an architecture; gives the usage of its kernels, in the order of their names.
+        """Compile a text for an architecture as CuPy does; gives the usage of its kernels, in the order of their names.
 
         Raises NvrtcError with the compiler's messages where it does not compile.
         """
         program = ctypes.c_void_p()
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"emitted.cu", 0, None, None)
         try:
-            given = [f"-arch={arch}", "-std=c++17", "--ptxas-options=-v", *options]
+            given = [f"-arch={arch}", *OPTIONS, *options]
             texts = (ctypes.c_char_p * len(given))(*(text.encode() for text in given))
             failed = self.library.nvrtcCompileProgram(program, len(given), texts)
             log = self._log(program)

@@ -54,10 +54,10 @@ def tally(request: pytest.FixtureRequest) -> dict[str, Counter[str]]:
 # --- what did not run ---------------------------------------------------------------------------------------------
 
 WANT = {
+    "campaign": "patience",
     "gpu": "a GPU that CuPy can use",
     "nvrtc": "NVRTC",
     "oracle": "PyTorch",
-    "campaign": "patience",
 }
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
@@ -96,6 +96,19 @@ def _lack(marker: str) -> str | None:
     return None
 
 
+# --- what was compiled --------------------------------------------------------------------------------------------
+
+
+def _told_of_registers(reporter: pytest.TerminalReporter) -> None:
+    """The lines that tests of CUDA's compiler noted: a text, and of each of its kernels the registers of a thread."""
+    reports = [*reporter.getreports("passed"), *reporter.getreports("failed")]
+    lines = [line for report in reports for name, line in report.user_properties if name == "registers"]
+    if lines:
+        reporter.section("registers of a thread, told by NVRTC")
+    for line in sorted(lines):
+        reporter.write_line(line)
+
+
 # --- several processes --------------------------------------------------------------------------------------------
 
 
@@ -118,8 +131,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line for each want, and one for each rule that was proposed."""
+    """One line for each want, one for each compiled text, and one for each rule that was proposed."""
     _told_of_wants(terminalreporter, config)
+    _told_of_registers(terminalreporter)
     counts = config.stash.get(TALLY, {})
     if counts:
         terminalreporter.section("random applications of rules")

@@ -16,7 +16,8 @@ What it does not see:
 - faults of nvcc;
 - reordering by the memory model, and what fences do: a flag that one block sets for another is a race here, with or
   without ``__threadfence``;
-- a GPU's rounding of fused multiply-adds, of fast functions such as ``__expf`` and of sums in tensor cores;
+- a GPU's rounding of fused multiply-adds, of fast functions such as ``__expf`` and of sums in tensor cores; that
+  subnormal numbers are zero there to float32 arithmetic, where a text is compiled with ``-ftz=true`` (CuPy does so);
 - an index that leaves a buffer by more than 32 GiB, which may reach another one;
 - the alignment of a shared array on a GPU: its place is another here, so a cast to a wider vector is only judged
   relative to the array's start;

@@ -30,6 +30,7 @@ WRAPPERS = Path(simt.__file__).parent / "include" / "certiconv_ptx.cuh"
 
 CASES = [
     *((tile, "float32", "float32") for tile in TILES),
+    *((tile, "float64", "float64") for tile in NUMBERS["float64"].fitting.values()),
     *((tile, "float16", "float16") for tile in HALVES),
     *((tile, "float32", "tf32") for tile in TF32),
 ]

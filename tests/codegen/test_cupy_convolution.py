@@ -213,6 +213,8 @@ def test_ptx_is_trusted_where_there_are_tensor_cores(dtype: str, algorithm: str,
     rows = check_cupy(e.source, e.plans, on_cpu, dtype=dtype, tf32=algorithm == "tf32").rows
     assert len(rows) == 3
     assert [any("inline PTX under __CUDACC__" in name for name in row.trusted) for row in rows] == [cores] * 3
+    for assumed in ("keep it from merging or copying the calls that tell barriers apart", "-ftz=true"):
+        assert all(any(assumed in name for name in row.trusted) for row in rows)
 
 
 def test_long_loops_are_not_unrolled_as_a_whole() -> None:

@@ -152,13 +152,36 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 SHAPE = (8, 6, 14, 14)
+HAS = "(a convolution by itself has it for backend='cupy'); nearest legal: 'float32'"
 REFUSED = [
-    ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy', 'cupy'"),
-    ({"dtype": "float16"}, "dtype='float16': it has to be one of 'float32', 'float64'"),
+    ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy', 'cupy'; nearest legal: 'numpy'"),
+    ({"layer": "conv2d"}, "layer='conv2d': a layer is needed, such as derive.Conv2d(6, 16, 5)"),
+    ({"dtype": "float16"}, f"dtype='float16': it has to be one of 'float32', 'float64' for backend='numpy' {HAS}"),
     (
         {"backend": "cupy", "dtype": "int8"},
-        "dtype='int8': it has to be one of 'float32', 'float64', 'float16', 'bfloat16'",
+        "dtype='int8': it has to be one of 'float32', 'float64', 'float16', 'bfloat16' for backend='cupy'; nearest",
     ),
+    ({"backend": "cupy", "dtype": np.float64}, "for backend='cupy'; nearest legal: 'float64'"),
+    (
+        {"backend": "cupy", "layer": NETWORK, "input_shape": (1, 1, 6), "dtype": "bfloat16"},
+        f"dtype='bfloat16': it has to be one of 'float32', 'float64' for a network {HAS}",
+    ),
+    (
+        {"backend": "cupy", "dtype": "float64", "algorithm": "tf32"},
+        "rounds factors in float32 to 11 bits, and dtype is 'float64'; nearest legal: 'auto', or dtype='float32'",
+    ),
+    (
+        {"backend": "cupy", "algorithm": "winograd4"},
+        "'definition', 'tf32' for backend='cupy', which forms each result by its definition; nearest legal: 'auto'",
+    ),
+    (
+        {"backend": "cupy", "algorithm": {"forward": "tf32"}},
+        "algorithm={'forward': 'tf32'}: for backend='cupy' one name is needed for all results, of 'auto', 'definition'",
+    ),
+    ({"algorithm": "tf32"}, "for backend='numpy' (backend='cupy' has it); nearest legal: 'auto'"),
+    ({"backend": "cupy", "tiles": ["64x64"]}, "tiles=['64x64']: a mapping from results to tiles is needed, such as"),
+    ({"backend": "cupy", "tiles": {"forward": "130x60"}}, "nearest legal: '128x64'"),
+    ({"backend": "cupy", "tiles": {"forward": 64}}, "tiles['forward']=64: it has to be one of '128x128', "),
     (
         {"backend": "cupy", "tolerance": 1e-9},
         "tolerance=1e-09: for backend='cupy' nothing is chosen by it; leave it out",
@@ -168,10 +191,13 @@ REFUSED = [
         "places along an axis have to be below 1073741824 in CUDA text",
     ),
     ({"layout": "NHWC"}, "layout='NHWC': it has to be one of 'channels_first', 'channels_last'"),
-    ({"layout": "channels_last", "backend": "cupy"}, "layout='channels_last': it has to be one of 'channels_first'"),
+    (
+        {"layout": "channels_last", "backend": "cupy"},
+        "layout='channels_last': it has to be 'channels_first' for backend='cupy'",
+    ),
     (
         {"layout": "channels_last", "layer": derive.Sequential(derive.Flatten(), derive.Linear(1176, 10))},
-        "layout='channels_last': it has to be one of 'channels_first'",
+        "layout='channels_last': it has to be 'channels_first' for a network",
     ),
     ({"algorithm": "fft"}, "algorithm='fft': it has to be one of 'auto', "),
     (
@@ -191,7 +217,10 @@ REFUSED = [
         "layer 0: groups=6: no plan of a network has grouped convolutions; nearest: 1",
     ),
     ({"input_shape": (8, 6, 14, 14.0)}, "input_shape=(8, 6, 14, 14.0): integers are needed, (batch, channels, ...)"),
-    ({"layer": derive.Linear(3, 4), "input_shape": (8, 3)}, "Conv1d, Conv2d, Conv3d and Sequential can be emitted"),
+    (
+        {"layer": derive.Linear(3, 4), "input_shape": (8, 3)},
+        "Conv1d, Conv2d, Conv3d and Sequential can be emitted; nearest",
+    ),
     ({"layer": derive.Sequential(derive.Conv2d(6, 16, 5))}, "layer 0: the network plan needs a sigmoid after a conv"),
     ({"layer": NETWORK, "input_shape": (1, 1, 6), "algorithm": "gemm"}, "it has to be one of 'auto', 'network'"),
 ]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from codegen.bounds import bound
 from codegen.plan import BATCH, PlanError, Stage
 from codegen.plans.network import network
-from codegen.rounding import FLOAT32, FLOAT64, ULPS, Term, is_representable, rounding
+from codegen.rounding import FLOAT32, FLOAT64, FLUSHED32, ULPS, Precision, Term, is_representable, rounding
 from derive.evaluate import Evaluator, Numbers, Table
 from derive.indices import index, symbol, var
 from derive.layers import AvgPool2d, Conv2d, Flatten, Linear, Sequential, Sigmoid, lenet
@@ -196,24 +196,31 @@ def to_float32(q: Fraction) -> Fraction:
     return round(q / unit) * unit
 
 
-def computed(terms: list[list[Fraction]], choices: random.Random) -> Fraction:
+def flushed(q: Fraction) -> Fraction:
+    """Zero for what is subnormal."""
+    return q if abs(q) >= Fraction(1, 2**126) else Fraction(0)
+
+
+def computed(terms: list[list[Fraction]], choices: random.Random, *, flushes: bool = False) -> Fraction:
     """Products rounded after each factor, then a sum in a drawn order and bracketing, at times fused with a product."""
     parts: list[Fraction | tuple[Fraction, Fraction]] = []
+    settle: Callable[[Fraction], Fraction] = (lambda q: flushed(to_float32(q))) if flushes else to_float32
     for factors in terms:
+        factors = [flushed(q) for q in factors] if flushes else factors
         choices.shuffle(factors)
         product, *rest = factors
         while len(rest) > 1:
-            product = to_float32(product * rest.pop())
+            product = settle(product * rest.pop())
         parts.append((product, rest[0]) if rest else product)
 
     def settled(part: Fraction | tuple[Fraction, Fraction]) -> Fraction:
-        return to_float32(part[0] * part[1]) if isinstance(part, tuple) else part
+        return settle(part[0] * part[1]) if isinstance(part, tuple) else part
 
     while len(parts) > 1:
         a, b = (parts.pop(choices.randrange(len(parts))) for _ in range(2))
         fused = choices.random() < 0.5 and isinstance(a, tuple)
         left = a[0] * a[1] if fused and isinstance(a, tuple) else settled(a)
-        parts.append(to_float32(left + settled(b)))
+        parts.append(settle(left + settled(b)))
     return settled(parts[0])
 
 
@@ -243,21 +250,43 @@ BODIES: dict[str, tuple[Expr, Callable[..., list[list[Fraction]]]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("precision", [FLOAT32, FLUSHED32], ids=["gradual", "flushed"])
 @pytest.mark.parametrize("body", BODIES)
 @settings(max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), count=st.integers(1, 20))
-def test_no_order_of_rounded_operations_leaves_the_bound(body: str, data: st.DataObject, seed: int, count: int) -> None:
+def test_no_order_of_rounded_operations_leaves_the_bound(
+    body: str, precision: Precision, data: st.DataObject, seed: int, count: int
+) -> None:
     expr, terms = BODIES[body]
-    sizes = st.integers(-3, 3) if data.draw(st.booleans()) else st.integers(-90, 20)
+    sizes = data.draw(st.sampled_from([st.integers(-3, 3), st.integers(-90, 20), st.integers(-148, -120)]))
     a, b = (data.draw(st.lists(float32s(sizes), min_size=count, max_size=count)) for _ in range(2))
     c = data.draw(float32s(sizes))
     stage = Stage(define("Z", [], expr), "pointwise")
     reads = {"A": np.array(a), "B": np.array(b), "C": np.array([c])}
-    result = bound(stage, reads, FLOAT32, sizes={"K": count})
+    result = bound(stage, reads, precision, sizes={"K": count})
     choices = random.Random(seed)
     exact_terms = terms([Fraction(x) for x in a], [Fraction(x) for x in b], Fraction(c))
-    found = computed(exact_terms, choices)
+    found = computed(exact_terms, choices, flushes=precision.flushes)
     assert abs(found - Fraction(float(result.value))) <= Fraction(float(result.error))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "body"),
+    [
+        ([2.0**-127], term(0, A[at_k], over=CELLS)),
+        ([2.0**-125, -(2.0**-125) * (1 - 2.0**-5)], term(0, A[at_k], over=CELLS)),
+        ([2.0**-63, 2.0**-64], term(0, A[index(0)], A[index(1)])),
+        ([2.0**-127, 1.0], term(0, A[index(0)], C[0])),
+    ],
+    ids=["read", "sum", "product", "factor"],
+)
+def test_what_is_flushed_is_beyond_the_bound_that_underflows_gradually(numbers: list[float], body: Expr) -> None:
+    """A number that is read, a difference and a product may each be lost as a whole."""
+    stage = Stage(define("Z", [], body), "reduce")
+    reads = {"A": np.array(numbers), "C": np.array([2.0**20])}
+    gradual, flushes = (bound(stage, reads, p, sizes={"K": len(numbers)}) for p in (FLOAT32, FLUSHED32))
+    lost = abs(gradual.value)  # the result is zero
+    assert gradual.error < lost <= flushes.error
 
 
 def test_the_bound_is_reached_up_to_a_small_factor() -> None:

@@ -10,8 +10,8 @@ from codegen.rounding import Precision
 # Products of factors in float16, bfloat16 or TF32 are exact in float32.  A tensor core lines terms up with the largest
 # of them and truncates what lies beyond float32's last bits, so each addition may be off by twice what rounding to
 # the nearest is (Fasi, Higham, Mikaitis and Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"); once more for
-# the truncated sum.  Trusted, as a GPU's documentation does not say it.
-CORES = Precision("sums in tensor cores", Fraction(1, 2**22), Fraction(1, 2**149))
+# the truncated sum.  Trusted, as a GPU's documentation does not say it.  What CuPy compiles flushes subnormal numbers.
+CORES = Precision("sums in tensor cores", Fraction(1, 2**22), Fraction(1, 2**126), flushes=True)
 
 # Of a sum in float32 that is stored in fewer bits: the unit roundoff, and half of the smallest number above zero.
 STORING = {"float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 2.0**-134)}

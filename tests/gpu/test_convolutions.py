@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from codegen.bounds import bound
 from codegen.emit import Emitted
-from codegen.rounding import FLOAT32, FLOAT64
+from codegen.rounding import FLOAT64, FLUSHED32
 from derive.layers import Conv1d, Conv2d, Conv3d
 from tests.codegen.convolutions import RESULTS, Case, Data, cases, drawn, expected
 from tests.gpu.formats import CORES, STORING, stored
@@ -89,7 +89,7 @@ def check_rounding(machine: Machine, case: Case, numbers: str, seed: int) -> Non
     for name, found in first.items():
         assert found.tobytes() == again[name].tobytes(), name
     given_ = {"X": data.x, "W": data.weight, "u": data.bias, "G": data.grad}
-    precision = {"float32": FLOAT32, "float64": FLOAT64}.get(numbers, CORES)
+    precision = {"float32": FLUSHED32, "float64": FLOAT64}.get(numbers, CORES)
     for name in RESULTS if case.layer.bias else RESULTS[:3]:
         plan = text.plans[name]
         reads = {t.name: given_[t.name].astype(np.float64) for t in plan.inputs}
@@ -164,3 +164,16 @@ def test_sums_in_many_shares_are_exact(machine: Machine) -> None:
     right = expected(case, data)
     for name, found in results(module, case, data).items():
         np.testing.assert_array_equal(found, right[name.removesuffix(" of backward")], err_msg=name)
+
+
+@pytest.mark.parametrize("numbers", ["float32", "float64"])
+def test_subnormal_numbers_are_zero_to_what_cupy_compiles(machine: Machine, numbers: str) -> None:
+    """CuPy compiles with -ftz=true, which speaks of float32 alone; a CPU keeps them."""
+    text = emitted(Conv2d(1, 1, 1, bias=False), (3, 1, 1, 1), numbers)
+    module = machine.module(text)
+    x, w = np.array([2.0**-127, 2.0**-126, 2.0**-100]), np.array([0.5])
+    found = module.forward(module.cupy.asarray(x.astype(numbers).reshape(3, 1, 1, 1)),
+                           module.cupy.asarray(w.astype(numbers).reshape(1, 1, 1, 1)))  # fmt: skip
+    kept = (0, 0, 1) if machine.name == "gpu" and numbers == "float32" else (1, 1, 1)
+    np.testing.assert_array_equal(module.cupy.asnumpy(found).ravel(), x * 0.5 * kept)
+    assert ("-ftz=true" in text.source) == (numbers == "float32")

@@ -47,6 +47,8 @@ def test_a_package_from_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     told = found("package codegen")
     assert not told.right
     assert told.found.startswith("imported from /elsewhere, not from ")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "codegen" else real(name))
+    assert found("package codegen").found.endswith("codegen/__init__.py is gone")
 
 
 def test_a_machine_with_nothing_but_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

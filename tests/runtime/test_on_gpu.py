@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -44,6 +45,31 @@ def test_an_operation_agrees_with_that_of_numpy() -> None:
 def test_auto_takes_the_gpu_where_one_works() -> None:
     assert runtime.compile(Conv2d(1, 1, 2), input_shape=(1, 1, 3, 3)).backend == "cupy"
     assert runtime.compile(Conv2d(1, 1, 2), input_shape=(1, 1, 3, 3), dtype="float16").dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (np.float16, "float16"),
+        (np.dtype("f2"), "float16"),
+        ("bfloat16", "bfloat16"),
+        (ml_dtypes.bfloat16, "bfloat16"),
+        (np.float32, "float32"),
+    ],
+)
+def test_a_dtype_may_be_named_as_numpy_has_it(dtype: Any, name: str) -> None:
+    assert compiling.dtype_name(dtype, "cupy") == name
+    if name != "float32":
+        with pytest.raises(ArrayError, match="only backend='cupy' computes in it; nearest legal: 'float32'"):
+            compiling.dtype_name(dtype, "numpy")
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("int8", "float32"), (np.longdouble, "float32"), ("bfloat", "bfloat16")])
+def test_a_dtype_that_no_gpu_computes_in_is_refused_with_the_nearest(dtype: Any, near: str) -> None:
+    with pytest.raises(
+        ArrayError, match=f"it has to be one of 'float32', .* for backend='cupy'; nearest legal: '{near}'"
+    ):
+        compiling.dtype_name(dtype, "cupy")
 
 
 @pytest.mark.usefixtures("gpu")

@@ -60,6 +60,11 @@ class Report:
         return "\n".join(lines) + "\n"
 
     @property
+    def unit(self) -> str:
+        """What the samples count."""
+        return "ms" if self.real else "launches"
+
+    @property
     def wrong(self) -> list[str]:
         """Who gave a wrong result for what."""
         rows = self.layers + self.steps
@@ -73,10 +78,10 @@ class Report:
         return [f"Roof: {'; '.join(told)}."]
 
     def _table(self, title: str, rows: list[Row]) -> list[str]:
-        """Median milliseconds with quartiles, the ratio to PyTorch's best, and the share of the roof."""
+        """Medians with quartiles, the ratio to PyTorch's best, and the share of the roof."""
         names = list(dict.fromkeys(name for row in rows for name in row.samples))
         mark = "" if self.real else " (not a measurement)"
-        head = [f"{title}{mark}", *(f"{name} ms" for name in names), "ratio", "roof"]
+        head = [f"{title}{mark}", *(f"{name} {self.unit}" for name in names), "ratio", "roof"]
         lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in rows:
             cells = [_cell(row.samples.get(name)) for name in names]
@@ -94,8 +99,8 @@ class Report:
                     "machine": self.machine,
                     "settings": self.settings,
                     "rates": self.rates,
-                    "layers": [_row(row) for row in self.layers],
-                    "steps": [_row(row) for row in self.steps],
+                    "layers": [_row(row, self.unit) for row in self.layers],
+                    "steps": [_row(row, self.unit) for row in self.steps],
                 },
                 indent=1,
             )
@@ -110,14 +115,14 @@ def _cell(samples: Samples | None) -> str:
     return f"{samples.median:.4g} ({low:.4g}-{high:.4g})"
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, unit: str) -> dict[str, Any]:
     samples = {name: list(s.values) for name, s in row.samples.items()}
     medians = {name: s.median for name, s in row.samples.items()}
     return {
         "name": row.name,
-        "median_ms": medians,
+        f"median_{unit}": medians,
         "ratio": row.ratio,
-        "least_ms": row.bound,
-        "samples_ms": samples,
+        "least_ms": row.bound if unit == "ms" else None,
+        f"samples_{unit}": samples,
         "missing": row.missing,
     }
