@@ -5,7 +5,6 @@ A row, a column or a term that is one variable alone has that variable's letter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -151,6 +150,4 @@ def of_block(layout: Layout) -> tuple[list[str], str, str]:
         if layout.which == "product":
             lines.append(f"const INDEX product = {rest};")
         lines += unflattened(scope, c.batch, rest if layout.which != "product" else "product")
-    if len(re.findall(r"\bblock\b", " ".join(lines))) > 1:
-        return ["const INDEX block = blockIdx.x;", *lines], first_row, first_column
-    return [re.sub(r"\bblock\b", "(INDEX)blockIdx.x", line) for line in lines], first_row, first_column
+    return lines, first_row, first_column

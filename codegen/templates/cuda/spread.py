@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codegen.plan import Plan, PlanError, Stage, reads_of
 from codegen.templates.cuda.locals import arrays_of
-from codegen.templates.cuda.text import Scope, kind_of, unflattened
+from codegen.templates.cuda.text import Scope, kind_of, stored, unflattened
 from codegen.templates.cuda.value import Printer, at_hand
 from derive.indices import index, var, variables
 from derive.terms import Read, Tensor
@@ -103,7 +103,8 @@ def lines(plan: Plan, product: Stage, stage: Stage) -> list[str]:
     printer = Printer(stage, arrays_of(plan), known=known, part=f"{stage.name}_part")
     body = printer.expr(stage.body, own)
     place = own.offset(stage.tensor, [var(v) for v in range(rank)])
-    text += [f"{indent}{line}" for line in [*before, *printer.lines, f"{stage.name}[{place}] = REAL({body});"]]
+    last = stored(f"{stage.name}[{place}]", body)
+    text += [f"{indent}{line}" for line in [*before, *printer.lines, *last]]
     return [*text, *("  " * k + "}" for k in reversed(range(len(indent) // 2)))]
 
 

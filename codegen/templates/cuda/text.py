@@ -322,6 +322,16 @@ def gathered(declarations: Iterable[str]) -> list[str]:
     return found
 
 
+def stored(cell: str, value: str) -> list[str]:
+    """The statement that stores a number, on as many lines as that takes.
+
+    >>> stored("Y[n]", "x + y")
+    ['Y[n] = REAL(x + y);']
+    """
+    whole = f"{cell} = REAL({value});"
+    return [whole] if len(whole) <= LINE else [f"{cell} =", f"    REAL({value});"]
+
+
 def words_of(texts: Iterable[str]) -> set[str]:
     """Every name that occurs in these texts."""
     return {word for text in texts for word in re.findall(r"\w+", text)}
