@@ -289,6 +289,17 @@ def test_the_text_of_a_tiny_network_is_its_stages() -> None:
 
 
 @needs_compiler
+def test_the_text_of_a_network_with_three_parts_in_a_launch_is_its_stages() -> None:
+    net = Sequential(Conv1d(1, 8, 3), Sigmoid(), Flatten(), Linear(56, 70))
+    found = emit(net, backend="cupy", input_shape=(2, 1, 9), dtype="float64")
+    parts = {kernel.name: (len(kernel.parts), kernel.threads) for kernel in found.kernels}
+    assert parts["compute_L_dW3_dX3"][0] == 3
+    assert parts["compute_L"][1] == parts["compute_L_dW3_dX3"][1] < 256
+    calls = (Trial(2, 2, ("sgd_step", "loss")),)
+    check_cupy_network(found.source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=calls, real=None)
+
+
+@needs_compiler
 def test_stages_that_need_one_another_in_one_launch_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but what is written twice is kept apart: a kernel has an array that is only read, and written too."""
     monkeypatch.setattr(launching, "depends", lambda later, earlier: not set(later.writes).isdisjoint(earlier.writes))

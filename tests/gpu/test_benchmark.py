@@ -34,6 +34,8 @@ def test_the_script_runs_and_says_that_nothing_was_measured(
     assert "**Not a measurement.**" in table
     assert "TB/s" not in table
     assert "%" not in table
+    assert "| certiconv launches + 1 |" in table
+    assert " ms |" not in table
     files = {path.suffix: path.read_text() for path in tmp_path.iterdir()}
     assert files[".md"] == table
     found = json.loads(files[".json"])
@@ -41,6 +43,8 @@ def test_the_script_runs_and_says_that_nothing_was_measured(
     rows = found["layers"] + found["steps"]
     assert len(rows) == (12 if prefix.startswith(SMALL) else 1)
     assert all(row["missing"] == {} and row["median_ms"][contestants.OURS] > 0 for row in rows)
+    if prefix == "lenet":
+        assert rows[0]["median_ms"]["certiconv graph"] == 12 + 1
 
 
 @needs_compiler

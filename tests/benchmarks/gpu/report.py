@@ -12,7 +12,7 @@ from tests.benchmarks.gpu.roof import COPY, Rates
 
 NO_MEASUREMENT = (
     "**Not a measurement.** No GPU was used: the kernels ran on a CPU (runtime.simt), at tiny shapes, and the clock "
-    "counts launches. This shows that the script runs."
+    "counts launches, and the event that ends a sample as one more. This shows that the script runs."
 )
 
 WRONG = "wrong: "  # why a contestant was left out: its result
@@ -73,10 +73,10 @@ class Report:
         return [f"Roof: {'; '.join(told)}."]
 
     def _table(self, title: str, rows: list[Row]) -> list[str]:
-        """Median milliseconds with quartiles, the ratio to PyTorch's best, and the share of the roof."""
+        """Medians with quartiles, of milliseconds or launches, the ratio to PyTorch's best, and the roof's share."""
         names = list(dict.fromkeys(name for row in rows for name in row.samples))
-        mark = "" if self.real else " (not a measurement)"
-        head = [f"{title}{mark}", *(f"{name} ms" for name in names), "ratio", "roof"]
+        mark, unit = ("", "ms") if self.real else (" (not a measurement)", "launches + 1")
+        head = [f"{title}{mark}", *(f"{name} {unit}" for name in names), "ratio", "roof"]
         lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in rows:
             cells = [_cell(row.samples.get(name)) for name in names]
