@@ -8,10 +8,11 @@ one kernel a channel.
 from __future__ import annotations
 
 from codegen.plan import Plan, Stage
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
 from codegen.templates.cuda.kernels import BLOCK, Part, ceil_of, kernel_name, pointers
 from codegen.templates.cuda.locals import arrays_of, declared, reads
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, stored, unflattened, used
-from codegen.templates.cuda.value import Printer
+from codegen.templates.cuda.text import Scope, cells
+from codegen.templates.cuda.value import Printer, stored
 
 
 def cells_part(plan: Plan, stage: Stage, formula: list[str], threads: int = BLOCK) -> Part:

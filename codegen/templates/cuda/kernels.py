@@ -16,7 +16,8 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from codegen.plan import PlanError, Stage
-from codegen.templates.cuda.text import grouped, words_of
+from codegen.templates.cuda.declarations import words_of
+from codegen.templates.cuda.text import grouped
 
 LINE, ONE_LINE = 112, 56  # characters of a signature on a line of its own, and behind the words before it
 BLOCK = 256  # threads of a block where nothing else decides

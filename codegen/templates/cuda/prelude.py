@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from codegen.templates.cuda.declarations import words_of
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import Numbers
-from codegen.templates.cuda.text import words_of
 
 
 def _function(head: str, value: str) -> str:

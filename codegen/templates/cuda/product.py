@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from codegen.contraction import TOTAL, Contraction, Side, contraction
 from codegen.plan import Plan, PlanError, Stage, reads_of
+from codegen.templates.cuda.declarations import LINE, gathered, unflattened, used
 from codegen.templates.cuda.kernels import Part, kernel_name, pointers, template
 from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
 from codegen.templates.cuda.locals import arrays_of, reads
@@ -29,9 +30,9 @@ from codegen.templates.cuda.pooled import mean_over_tiles, tiled
 from codegen.templates.cuda.shares import Shares, is_split
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
-from codegen.templates.cuda.text import LINE, Scope, cells, gathered, grouped, kind_of, stored, unflattened, used
+from codegen.templates.cuda.text import Scope, cells, grouped, kind_of
 from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile, costs
-from codegen.templates.cuda.value import Printer, at_hand
+from codegen.templates.cuda.value import Printer, at_hand, stored
 from derive.indices import Index, var, variables
 from derive.terms import Read, Substitution
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from codegen.contraction import TOTAL
 from codegen.plan import Plan, PlanError, Stage
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
 from codegen.templates.cuda.kernels import BLOCK, Part, kernel_name, pointers
 from codegen.templates.cuda.locals import arrays_of, declared, reads
 from codegen.templates.cuda.shares import Shares, is_split
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
+from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.terms import Monomial, expression, term
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from codegen.contraction import TOTAL
 from codegen.plan import BATCH, Plan, PlanError, Stage
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
 from codegen.templates.cuda.kernels import BLOCK, Part, Pointer, pointers
 from codegen.templates.cuda.locals import arrays_of, reads
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
+from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.indices import var
 from derive.terms import Expr

@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import prod
 
 from codegen.plan import PlanError, Stage
+from codegen.templates.cuda.declarations import LINE
 from codegen.templates.cuda.text import Scope, cells, kind_of
 from derive.indices import Interval
 from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read, Tensor
@@ -185,6 +186,16 @@ def at_hand(
 
 FUNCTIONS = {"exp": "exp_of", "log": "log_of", "tanh": "tanh_of", "sigmoid": "sigmoid_of", "relu": "relu_of",
              "step": "step_of", "recip": "reciprocal"}  # fmt: skip
+
+
+def stored(cell: str, value: str) -> list[str]:
+    """The statement that stores a number, on as many lines as that takes.
+
+    >>> stored("Y[n]", "x + y")
+    ['Y[n] = REAL(x + y);']
+    """
+    whole = f"{cell} = REAL({value});"
+    return [whole] if len(whole) <= LINE else [f"{cell} =", f"    REAL({value});"]
 
 
 def scaled(text: str, coefficient: Fraction) -> str:
