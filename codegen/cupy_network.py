@@ -20,7 +20,6 @@ from codegen.templates.cuda.kernels import Kernel, Part, listed, side_by_side, t
 from codegen.templates.cuda.numbers import NUMBERS
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import adding
-from codegen.templates.cuda.text import grouped
 
 LINE = 112  # characters of a statement of the host on one line
 
@@ -123,7 +122,7 @@ def _buffers(parts: Parts) -> list[str]:
         lines += [
             f"blocks, terms = {shares.part.blocks}, {shares.part.terms}",
             f"self.{name}_cut = share(blocks, terms), splits(blocks, terms)",
-            f"self.{shares.array} = cupy.empty(self.{name}_cut[1] * {grouped(shares.count)}, SUM)",
+            f"self.{shares.array} = cupy.empty({times(f'self.{name}_cut[1]', shares.count)}, SUM)",
         ]
     return lines
 

@@ -93,7 +93,7 @@ def _finished(plan: Plan, layout: Layout, stage: Stage, then: Stage | None) -> R
     if then.template == "spread":
         return Result([*before, *spread_lines(plan, stage, then)], total=total)
     own, known = at_hand(then.body, scope, arrays_of(plan), {stage.name: stage.name})
-    after = Printer(stage, arrays_of(plan), known=known, part=f"{then.name}_part")
+    after = Printer(stage, arrays_of(plan), known=known, prefix=f"{then.name}_")
     last = after.expr(then.body, scope)
     return Result([*before, *own, *after.lines, *stored(f"{then.name}[{place}]", last)], total=total)
 

@@ -101,7 +101,7 @@ def lines(plan: Plan, product: Stage, stage: Stage) -> list[str]:
         ]
         indent += "  "
     before, known = at_hand(stage.body, own, arrays_of(plan), {source.name: product.name})
-    printer = Printer(stage, arrays_of(plan), known=known, part=f"{stage.name}_part")
+    printer = Printer(stage, arrays_of(plan), known=known, prefix=f"{stage.name}_")
     body = printer.expr(stage.body, own)
     place = own.offset(stage.tensor, [var(v) for v in range(rank)])
     last = stored(f"{stage.name}[{place}]", body)
