@@ -277,9 +277,12 @@ TINY, TINY_SHAPE = Sequential(Conv1d(1, 1, 3), Sigmoid(), Flatten(), Linear(2, 3
 ONE_STEP = (Trial(2, 2, ("sgd_step",)),)
 
 
-def checked() -> Emitted:
+def checked(pattern: str = "", put: str = "") -> Emitted:
+    """The text of the tiny network, changed where it says so, after its check."""
     found = emit(TINY, backend="cupy", input_shape=TINY_SHAPE, dtype="float64")
-    check_cupy_network(found.source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=(), real=None)
+    source, count = re.subn(pattern, put, found.source) if pattern else (found.source, 1)
+    assert count, f"{pattern} is not in the text"
+    check_cupy_network(source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=(), real=None)
     return found
 
 
@@ -297,6 +300,24 @@ def test_the_text_of_a_network_with_three_parts_in_a_launch_is_its_stages() -> N
     assert parts["compute_L"][1] == parts["compute_L_dW3_dX3"][1] < 256
     calls = (Trial(2, 2, ("sgd_step", "loss")),)
     check_cupy_network(found.source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=calls, real=None)
+
+
+FAULTS = {
+    "a block too many for the first part": (r"block < blocks_dW5\b", "block <= blocks_dW5"),
+    "a block too few for the first part": (r"block < blocks_dW5\b", "block + 1 < blocks_dW5"),
+    "blocks of the last part that are not counted from 0": (r"  block -= blocks_dW3;\n", ""),
+    "two ranges exchanged": (r"blocks_dW3, INDEX blocks_du3", "blocks_du3, INDEX blocks_dW3"),
+    "a range that is not told": (r"\*numbers, \*blocks\[:-1\]", "*numbers, *([1] * (len(blocks) - 1))"),
+    "blocks of the first part alone": (r"sum\(blocks\)", "blocks[0]"),
+    "shares of another part": (r"step_du0_block\(du0_shares", "step_du0_block(dW0_shares"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_the_handing_out_of_blocks_is_found(name: str) -> None:
+    with pytest.raises(Refuted):
+        checked(*FAULTS[name])
 
 
 @needs_compiler
