@@ -255,6 +255,17 @@ def test_a_kernel_of_several_parts_calls_a_function_for_each_and_has_one_shared_
         assert all(text.index(f"void {name}(") < text.index(f" {kernel.name}(") for name in called)
 
 
+def test_a_part_that_is_a_function_may_be_called_by_a_kernel_of_its_own() -> None:
+    part = next(p for kernel in emitted().kernels for p in kernel.parts if p.stage == "dW9")
+    kernel = side_by_side("alone", [part], ["dW9 by itself."])
+    _, _, body = kernel.text.partition("{\n")
+    assert body == (
+        f"  __shared__ {part.memory} memory;\n"
+        "  compute_dW9_block(A7, dZ9, dW9_shares, N, share, splits, (INDEX)blockIdx.x, memory);\n}"
+    )
+    assert kernel.text.split("{")[0].split()[-6:] == ["INDEX", "N,", "INDEX", "share,", "INDEX", "splits)"]
+
+
 def test_no_line_of_a_text_is_long_and_no_function_either() -> None:
     lines = emitted().source.splitlines()
     assert max(map(len, lines[lines.index("import functools") :])) <= 120
