@@ -57,27 +57,27 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     plan.check()
     numbers = NUMBERS[dtype]
     parts = parts_of(plan, numbers)
-    forward = plan.outputs["forward"]
-    ahead, behind, lost = (
-        [_kernel(parts, launch) for launch in some] for some in (parts.ahead, parts.behind, parts.lost)
+    logits = plan.outputs["forward"]
+    forward, backward, loss = (
+        [_kernel(parts, launch) for launch in some] for some in (parts.forward, parts.backward, parts.loss)
     )
     sums = _adding(parts)
-    texts = _texts(plan, forward)
-    inner = {**texts, forward: f"w.{forward}"}
+    texts = _texts(plan, logits)
+    inner = {**texts, logits: f"w.{logits}"}
     functions = [
-        Function("_forward", "w, X, params, logits", "The logits of all images.", _launched(ahead, texts)),
-        Function("_loss", "w, T", "The loss by itself, in shares.", _launched(lost, inner)),
-        Function("_backward", "w, X, T, params", "The loss and the gradients, in shares.", _launched(behind, inner)),
+        Function("_forward", "w, X, params, logits", "The logits of all images.", _launched(forward, texts)),
+        Function("_loss", "w, T", "The loss by itself, in shares.", _launched(loss, inner)),
+        Function("_backward", "w, X, T, params", "The loss and the gradients, in shares.", _launched(backward, inner)),
         *(Function(a.function, a.arguments, a.doc, _launched([a.kernel], {**inner, **a.into})) for a in sums),
     ]
-    kernels = tuple(dict.fromkeys([*ahead, *lost, *behind, *(a.kernel for a in sums)]))
+    kernels = tuple(dict.fromkeys([*forward, *loss, *backward, *(a.kernel for a in sums)]))
     by_name = {t.name: t for t in plan.inputs}
     cuda = cuda_text(numbers, kernels)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
-        narrow=largest_narrow_batch({"network": plan}), kernels=kernels, launches=len(ahead) + len(behind) + 1,
+        narrow=largest_narrow_batch({"network": plan}), kernels=kernels, launches=len(forward) + len(backward) + 1,
         source=cuda, parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
-        input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=forward,
+        input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=logits,
         buffers=_buffers(parts), functions=functions, legend=_legend(plan),
     )  # fmt: skip
     return Printed(source + "\n", cuda, kernels)
@@ -104,11 +104,11 @@ def _legend(plan: Plan) -> list[str]:
     return [f"{names:{width}}  {meaning}" for names, meaning in told]
 
 
-def _texts(plan: Plan, forward: str) -> dict[str, str]:
+def _texts(plan: Plan, logits: str) -> dict[str, str]:
     """How the module names the array of every tensor."""
     found = {"X": "X", "T": "T", **{name: f'params["{key}"]' for key, name in plan.parameters.items()}}
     found |= {s.name: f"w.{memory(plan, s.name)}" for s in plan.stages}
-    return {**found, forward: "logits"}
+    return {**found, logits: "logits"}
 
 
 def _buffers(parts: Parts) -> list[str]:

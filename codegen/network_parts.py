@@ -70,16 +70,16 @@ class Parts:
     Attributes:
         plan: the plan.
         made: the parts, those that share a launch with the same number of threads.
-        ahead: the launches of the forward pass.
-        behind: those of the loss and all gradients, which come after it.
-        lost: those of the loss by itself, which come after the forward pass too.
+        forward: the launches of the forward pass.
+        backward: those of the loss and all gradients, which come after it.
+        loss: those of the loss by itself, which come after the forward pass too.
     """
 
     plan: Plan
     made: Mapping[str, Made]
-    ahead: tuple[Launch, ...]
-    behind: tuple[Launch, ...]
-    lost: tuple[Launch, ...]
+    forward: tuple[Launch, ...]
+    backward: tuple[Launch, ...]
+    loss: tuple[Launch, ...]
 
     @property
     def stored(self) -> tuple[Stage, ...]:
@@ -95,7 +95,7 @@ class Parts:
     @property
     def called(self) -> frozenset[str]:
         """The stages whose part is a function, since it shares a launch with others."""
-        return frozenset(part.stage for launch in (*self.ahead, *self.behind) if len(launch) > 1 for part in launch)
+        return frozenset(part.stage for launch in (*self.forward, *self.backward) if len(launch) > 1 for part in launch)
 
 
 def parts_of(plan: Plan, numbers: Numbers) -> Parts:

@@ -120,14 +120,14 @@ def check_launches(parts: Parts) -> None:
     """No stage of a launch needs one of another part of it, and what it needs was launched before."""
     every = {t.name: t for t in together(parts.plan)}
     own = {name: {s.name for s in (t.stage, t.then, t.column, t.pool) if s is not None} for name, t in every.items()}
-    for sequence in ((*parts.ahead, *parts.behind), (*parts.ahead, *parts.lost)):
+    for sequence in ((*parts.forward, *parts.backward), (*parts.forward, *parts.loss)):
         done: set[str] = {s.name for s in parts.plan.stages if s.template in ("local", "alias")}
         for launch in sequence:
             for part in launch:
                 assert parts.plan.needed(*own[part.stage]) - own[part.stage] <= done, part.stage
             assert len({part.threads for part in launch}) == 1
             done |= {name for part in launch for name in own[part.stage]}
-    launched = [part.stage for launch in (*parts.ahead, *parts.behind) for part in launch]
+    launched = [part.stage for launch in (*parts.forward, *parts.backward) for part in launch]
     assert sorted(launched) == sorted(every)
 
 
@@ -150,7 +150,7 @@ def test_no_stage_of_a_network_needs_another_of_its_launch(
 ) -> None:
     parts = planned(*network, dtype)
     check_launches(parts)
-    assert len(parts.ahead) + len(parts.behind) == longest(parts)
+    assert len(parts.forward) + len(parts.backward) == longest(parts)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -158,7 +158,7 @@ def test_a_network_is_launched_as_often_as_its_longest_chain_asks_for(name: str)
     net, shape = NETWORKS[name]
     parts = parts_of(device_network(net, shape), NUMBERS["float32"])
     check_launches(parts)
-    assert len(parts.ahead) + len(parts.behind) == longest(parts)
+    assert len(parts.forward) + len(parts.backward) == longest(parts)
 
 
 def names(some: Sequence[Launch]) -> list[str]:
@@ -167,16 +167,16 @@ def names(some: Sequence[Launch]) -> list[str]:
 
 def test_the_launches_of_lenet() -> None:
     parts = parts_of(device_network(*LENET), NUMBERS["float32"])
-    assert names(parts.ahead) == ["A0", "A3", "A7", "A9", "Z11"]
-    assert names(parts.behind) == ["L dL", "dW11 dZ9", "dW9 dZ7", "dW7 dZ3", "dW3 dZ0", "dW0"]
-    assert names(parts.lost) == ["L"]
+    assert names(parts.forward) == ["A0", "A3", "A7", "A9", "Z11"]
+    assert names(parts.backward) == ["L dL", "dW11 dZ9", "dW9 dZ7", "dW7 dZ3", "dW3 dZ0", "dW0"]
+    assert names(parts.loss) == ["L"]
     assert longest(parts) == 11  # and what adds the shares up makes twelve
 
 
 def test_the_rows_of_a_loss_with_many_classes_share_launches_too() -> None:
     parts = planned(Sequential(Conv1d(1, 8, 3), Sigmoid(), Flatten(), Linear(56, 100)), (1, 9))
-    assert names(parts.behind) == ["M", "Se", "Le dL", "L dW3 dX3", "dZ0", "dW0"]
-    assert names(parts.lost) == ["M", "Se", "Le", "L"]
+    assert names(parts.backward) == ["M", "Se", "Le dL", "L dW3 dX3", "dZ0", "dW0"]
+    assert names(parts.loss) == ["M", "Se", "Le", "L"]
     check_launches(parts)
 
 
@@ -210,7 +210,7 @@ def test_equal_threads_cost_little_more_than_each_part_s_own(dtype: str) -> None
     plan, numbers = device_network(*LENET), NUMBERS[dtype]
     free = {t.name: t.printed(plan, numbers) for t in together(plan)}
     costs = {name: (made.part if isinstance(made, Shares) else made).costs for name, made in free.items()}
-    shared = [launch for launch in parts_of(plan, numbers).behind if len(launch) > 1 and costs[launch[0].stage]]
+    shared = [launch for launch in parts_of(plan, numbers).backward if len(launch) > 1 and costs[launch[0].stage]]
     assert len(shared) == 4
     for launch in shared:
         own = [costs[part.stage] for part in launch]
