@@ -92,11 +92,11 @@ def test_there_are_as_many_launches_as_the_longest_chain_has_members(every: list
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[Sequential, tuple[int, ...]]:
+def networks(draw: st.DrawFn, side: int) -> tuple[Sequential, tuple[int, ...]]:
     """A convolution or two with pools or without, then dense layers; few channels or enough for matrix products."""
+    shape, read = (1, side, side), 1
     channels = draw(st.lists(st.sampled_from([1, 3, 8, 17]), min_size=1, max_size=2))
     layers: list[object] = []
-    side, read = 16, 1
     for number in channels:
         layers += [Conv2d(read, number, 3), Sigmoid()]
         side, read = side - 2, number
@@ -109,7 +109,7 @@ def networks(draw: st.DrawFn) -> tuple[Sequential, tuple[int, ...]]:
     for k, width in enumerate(widths):
         layers += [Linear(features, width), *([Sigmoid()] if k + 1 < len(widths) else [])]
         features = width
-    return Sequential(*layers), (1, 16, 16)  # type: ignore[arg-type]
+    return Sequential(*layers), shape  # type: ignore[arg-type]
 
 
 def planned(net: Sequential, shape: tuple[int, ...], dtype: str = "float32") -> Parts:
@@ -144,7 +144,7 @@ def longest(parts: Parts) -> int:
 
 
 @settings(max_examples=15, deadline=None)
-@given(networks(), st.sampled_from(["float32", "float64"]))
+@given(networks(16), st.sampled_from(["float32", "float64"]))
 def test_no_stage_of_a_network_needs_another_of_its_launch(
     network: tuple[Sequential, tuple[int, ...]], dtype: str
 ) -> None:
@@ -315,6 +315,16 @@ def test_the_text_of_a_network_with_three_parts_in_a_launch_is_its_stages() -> N
     assert parts["compute_L"][1] == parts["compute_L_dW3_dX3"][1] < 256
     calls = (Trial(2, 2, ("sgd_step", "loss")),)
     check_cupy_network(found.source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=calls, real=None)
+
+
+@pytest.mark.campaign
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(networks(10))
+def test_the_text_of_a_network_is_its_stages(network: tuple[Sequential, tuple[int, ...]]) -> None:
+    net, shape = network
+    found = emit(net, backend="cupy", input_shape=(2, *shape))
+    check_cupy_network(found.source, found.plans["network"], on_cpu, narrow=ONE_STEP, wide=(), real=None)
 
 
 FAULTS = {

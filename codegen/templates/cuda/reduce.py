@@ -1,7 +1,7 @@
 """A sum over the batch of anything else than a product of two tensors: a block adds the terms of a share of one result.
 
-Each thread of 256, or of another number, adds every 256th term, so neighbouring threads read neighbouring terms.  Then
-the sums of the block are added in pairs, by a function of the prelude.
+Each of T threads adds every T-th term, so neighbouring threads read neighbouring terms.  Then the sums of the block are
+added in pairs, by a function of the prelude.
 """
 
 from __future__ import annotations
