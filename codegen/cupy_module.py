@@ -154,14 +154,15 @@ def _shape(t: Tensor) -> str:
 def _launched(kernel: Kernel, result: str) -> list[str]:
     """The statements that launch a kernel."""
     arrays = ", ".join("result" if a == result else a for a in kernel.arrays)
-    if kernel.adds:
-        return [f'_launch("{kernel.name}", {kernel.blocks}, {kernel.threads}, ({arrays}), N, count)']
-    if not kernel.terms:
-        return [f'_launch("{kernel.name}", {kernel.blocks}, {kernel.threads}, ({arrays}), N)']
+    (part,) = kernel.parts
+    if part.adds:
+        return [f'_launch("{kernel.name}", {part.blocks}, {kernel.threads}, ({arrays}), N, count)']
+    if not part.terms:
+        return [f'_launch("{kernel.name}", {part.blocks}, {kernel.threads}, ({arrays}), N)']
     return [
-        f"blocks, terms = {kernel.blocks}, {kernel.terms}",
+        f"blocks, terms = {part.blocks}, {part.terms}",
         "length, count = share(blocks, terms), splits(blocks, terms)",
-        f"{kernel.arrays[-1]} = cupy.empty(count * {grouped(kernel.results)}, SUM)",
+        f"{kernel.arrays[-1]} = cupy.empty(count * {grouped(part.results)}, SUM)",
         f'_launch("{kernel.name}", blocks * count, {kernel.threads}, ({arrays}), N, length, count)',
     ]
 

@@ -1,27 +1,27 @@
 """The emitted file of a network for CuPy: CUDA text, and the functions that launch its kernels in order.
 
-The plan says what is done at once (``codegen.plans.device_network``): here its stages become kernels, each with its
-local stages, epilogue and column, and the kernels become four functions of the file: forward, loss, backward, and what
-adds up the shares of sums over the batch.  The last is printed three times: for the loss alone, for all gradients, and
-for a step of SGD, which takes each gradient off its parameter and never stores it.
+The plan says what is done at once (``codegen.plans.device_network``): here its stages become parts of kernels, each
+with its local stages, epilogue and column, and ``codegen.launches`` says which of them share a launch.  The kernels
+become functions of the file: forward; the loss by itself; loss and gradients; and what adds up the shares of sums over
+the batch.  The last is printed three times: for the loss alone, for all gradients, and for a step of SGD, which takes
+each gradient off its parameter and never stores it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from codegen.cupy_module import Printed, largest_narrow_batch
 from codegen.module import shape_of
-from codegen.plan import Plan, PlanError, Stage, cells_per_image, extent, reads_of
-from codegen.templates.cuda import print_stage
-from codegen.templates.cuda.kernels import Kernel, template
-from codegen.templates.cuda.numbers import NUMBERS, Numbers
+from codegen.network_parts import Launch, Parts, memory, parts_of
+from codegen.plan import Plan, extent
+from codegen.templates.cuda.kernels import Kernel, Part, listed, side_by_side, template, times, whole
+from codegen.templates.cuda.numbers import NUMBERS
 from codegen.templates.cuda.prelude import cuda_text
-from codegen.templates.cuda.shares import Shares, added_up, alone
-from codegen.templates.cuda.spread import product_of
-from codegen.templates.cuda.text import grouped
-from codegen.wording import wrapped
+from codegen.templates.cuda.shares import adding
+
+LINE = 112  # characters of a statement of the host on one line
 
 
 @dataclass(frozen=True)
@@ -35,41 +35,18 @@ class Function:
     counted: bool = True
 
 
-@dataclass
-class Kernels:
-    """The kernels of a plan by the last stage that each computes, in order; shares where a sum is cut up."""
+@dataclass(frozen=True)
+class Adding:
+    """A kernel that adds up shares, and the function that launches it.
 
-    plan: Plan
-    numbers: Numbers
-    made: dict[str, Kernel | Shares] = field(default_factory=dict)
+    ``into`` is how the module calls arrays that are written, by the stages whose shares they are.
+    """
 
-    def __post_init__(self) -> None:
-        stages = self.plan.stages
-        for k, stage in enumerate(stages):
-            if stage.template in ("alias", "local", "epilogue", "column", "pooled", "spread"):
-                continue
-            then = next((s for s in stages if self._finishes(s, stage)), None)
-            beside = stages[k + 1] if k + 1 < len(stages) and stages[k + 1].template == "column" else None
-            pool = next((s for s in stages if s.template == "pooled" and stage.tensor in s.body.tensors), None)
-            made = print_stage(self.plan, stage, self.numbers, then=then, column=beside, pool=pool)
-            self.made[then.name if then else stage.name] = made
-
-    def _finishes(self, stage: Stage, product: Stage) -> bool:
-        """Whether a stage is what is stored in the place of a product."""
-        if stage.template == "spread":
-            return product_of(self.plan, stage) == product
-        return stage.template == "epilogue" and stage.into == product.name
-
-    @property
-    def stored(self) -> tuple[Stage, ...]:
-        """The stages that have an array."""
-        alone_ = {name for name, made in self.made.items() if isinstance(made, Kernel)}
-        return tuple(s for s in self.plan.stages if s.name in alone_ or s.template == "pooled")
-
-    def shares(self, names: Iterable[str]) -> tuple[Shares, ...]:
-        """The shares of these stages."""
-        wanted = set(names)
-        return tuple(made for name, made in self.made.items() if name in wanted and isinstance(made, Shares))
+    function: str
+    arguments: str
+    doc: str
+    kernel: Kernel
+    into: Mapping[str, str]
 
 
 def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Printed:
@@ -79,34 +56,45 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     """
     plan.check()
     numbers = NUMBERS[dtype]
-    kernels = Kernels(plan, numbers)
-    forward, loss = plan.outputs["forward"], plan.outputs["loss"]
-    ahead, to_loss, every = plan.needed(forward), plan.needed(loss), set(kernels.made)
-    sums = kernels.shares(every)
-    adding = _adding(plan, kernels, sums)
-    texts = _texts(plan, forward)
-    inner = {**texts, forward: f"w.{forward}"}
+    parts = parts_of(plan, numbers)
+    logits = plan.outputs["forward"]
+    forward, backward, loss = (
+        [_kernel(parts, launch) for launch in some] for some in (parts.forward, parts.backward, parts.loss)
+    )
+    sums = _adding(parts)
+    texts = _texts(plan, logits)
+    inner = {**texts, logits: f"w.{logits}"}
     functions = [
-        Function("_forward", "w, X, params, logits", "The logits of all images.",
-                 _launched(kernels, every & ahead, texts)),
-        Function("_loss", "w, T", "The loss, in shares.", _launched(kernels, (every & to_loss) - ahead, inner)),
-        Function("_backward", "w, X, T, params", "The gradients, in shares.",
-                 _launched(kernels, every - to_loss - ahead, inner)),
-        *(Function(name, arguments, doc, (_added(kernel, own, into, rate),))
-          for name, arguments, doc, kernel, own, into, rate in adding),
-    ]  # fmt: skip
-    printed = [made.kernel if isinstance(made, Shares) else made for made in kernels.made.values()]
-    every_kernel = (*printed, *(entry[3] for entry in adding))
+        Function("_forward", "w, X, params, logits", "The logits of all images.", _launched(forward, texts)),
+        Function("_loss", "w, T", "The loss by itself, in shares.", _launched(loss, inner)),
+        Function("_backward", "w, X, T, params", "The loss and the gradients, in shares.", _launched(backward, inner)),
+        *(Function(a.function, a.arguments, a.doc, _launched([a.kernel], {**inner, **a.into})) for a in sums),
+    ]
+    kernels = tuple(dict.fromkeys([*forward, *loss, *backward, *(a.kernel for a in sums)]))
     by_name = {t.name: t for t in plan.inputs}
-    cuda = cuda_text(numbers, every_kernel)
+    cuda = cuda_text(numbers, kernels)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
-        narrow=largest_narrow_batch({"network": plan}), kernels=every_kernel, launches=len(printed) + 1, source=cuda,
-        parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
-        input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=forward,
-        buffers=_buffers(kernels, sums), functions=functions, legend=_legend(plan),
+        narrow=largest_narrow_batch({"network": plan}), kernels=kernels, launches=len(forward) + len(backward) + 1,
+        source=cuda, parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
+        input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=logits,
+        buffers=_buffers(parts), functions=functions, legend=_legend(plan),
     )  # fmt: skip
-    return Printed(source + "\n", cuda, every_kernel)
+    return Printed(source + "\n", cuda, kernels)
+
+
+def _kernel(parts: Parts, launch: Launch) -> Kernel:
+    """The kernel of a launch."""
+    if len(launch) == 1 and launch[0].stage not in parts.called:
+        return whole(launch[0])
+    return side_by_side("_".join(["compute", *(part.stage for part in launch)]), launch, [_said(launch)])
+
+
+def _said(launch: Launch) -> str:
+    names = [part.stage for part in launch]
+    if len(names) == 1:
+        return f"{names[0]} by itself."
+    return f"{', '.join(names[:-1])} and {names[-1]}, none of which needs another: a range of the blocks for each."
 
 
 def _legend(plan: Plan) -> list[str]:
@@ -116,85 +104,93 @@ def _legend(plan: Plan) -> list[str]:
     return [f"{names:{width}}  {meaning}" for names, meaning in told]
 
 
-def _texts(plan: Plan, forward: str) -> dict[str, str]:
+def _texts(plan: Plan, logits: str) -> dict[str, str]:
     """How the module names the array of every tensor."""
     found = {"X": "X", "T": "T", **{name: f'params["{key}"]' for key, name in plan.parameters.items()}}
-    found |= {s.name: f"w.{_memory(plan, s)}" for s in plan.stages}
-    return {**found, forward: "logits"}
+    found |= {s.name: f"w.{memory(plan, s.name)}" for s in plan.stages}
+    return {**found, logits: "logits"}
 
 
-def _memory(plan: Plan, stage: Stage) -> str:
-    """The stage in whose array this one lies."""
-    if stage.template != "alias":
-        return stage.name
-    (read,) = reads_of(stage.body)
-    other = plan.by_name.get(read.tensor.name)
-    if other is None or cells_per_image(other.tensor) != cells_per_image(stage.tensor):
-        raise PlanError(f"{stage.name} is no other name for the cells of {read.tensor.name}")
-    return _memory(plan, other)
-
-
-def _buffers(kernels: Kernels, sums: Iterable[Shares]) -> list[str]:
+def _buffers(parts: Parts) -> list[str]:
     """The arrays of a workspace."""
     lines = []
-    for stage in kernels.stored:
+    for stage in parts.stored:
         shape = ", ".join("N" if extent(b) is None else str(extent(b)) for b in stage.tensor.box)
         lines.append(f"self.{stage.name} = cupy.empty(({shape}{',' if ',' not in shape else ''}), DTYPE)")
-    for shares in sums:
+    for shares in parts.shares:
         name = shares.stage.name
         lines += [
-            f"blocks, terms = {shares.kernel.blocks}, {shares.kernel.terms}",
+            f"blocks, terms = {shares.part.blocks}, {shares.part.terms}",
             f"self.{name}_cut = share(blocks, terms), splits(blocks, terms)",
-            f"self.{shares.array} = cupy.empty(self.{name}_cut[1] * {grouped(shares.count)}, SUM)",
+            f"self.{shares.array} = cupy.empty({times(f'self.{name}_cut[1]', shares.count)}, SUM)",
         ]
     return lines
 
 
-def _launched(kernels: Kernels, names: set[str], texts: Mapping[str, str]) -> tuple[str, ...]:
-    """The statements that launch the kernels of these stages, in the order of the plan."""
-    lines = []
-    for name, made in kernels.made.items():
-        if name not in names:
-            continue
-        if isinstance(made, Kernel):
-            lines.append(_call(made, made.blocks, [texts[a] for a in made.arrays], "N"))
-            continue
-        arrays = [*(texts[a] for a in made.kernel.arrays[:-1]), f"w.{made.array}"]
-        blocks = f"{grouped(made.kernel.blocks)} * w.{name}_cut[1]"
-        lines.append(_call(made.kernel, blocks, arrays, f"N, *w.{name}_cut"))
+# --- launches -----------------------------------------------------------------------------------------------------
+
+
+def _launched(kernels: Iterable[Kernel], texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The statements that launch these kernels; arrays that ``texts`` does not name are those of the workspace."""
+    lines: list[str] = []
+    for kernel in kernels:
+        arrays = [texts.get(name, f"w.{name}") for name in kernel.arrays]
+        arrays += [text.split()[-1] for text in kernel.scalars]
+        numbers = ["N", *(number for part in kernel.parts for number in _numbers(part))]
+        blocks = [_blocks(part) for part in kernel.parts]
+        if kernel.counted:
+            lines += _statement("_side_by_side", kernel, f"({', '.join(blocks)})", arrays, numbers)
+        else:
+            total = blocks[0] if len(blocks) == 1 else str(sum(map(int, blocks)))
+            lines += _statement("_launch", kernel, total, arrays, numbers)
     return tuple(lines)
 
 
-def _call(kernel: Kernel, blocks: str, arrays: Sequence[str], numbers: str) -> str:
-    return f'_launch("{kernel.name}", {blocks}, {kernel.threads}, ({", ".join(arrays)}), {numbers})'
+def _numbers(part: Part) -> list[str]:
+    """What a part is passed after the batch size: the length and the number of its shares, or their number only."""
+    if part.terms:
+        return [f"*w.{part.stage}_cut"]
+    return [f"w.{part.stage}_cut[1]"] if part.adds else []
 
 
-Adding = tuple[str, str, str, Kernel, Sequence[Shares], Mapping[str, str], bool]
+def _blocks(part: Part) -> str:
+    """How many blocks a part has."""
+    return times(part.blocks, f"w.{part.stage}_cut[1]") if part.terms else part.blocks
 
 
-def _adding(plan: Plan, kernels: Kernels, sums: Sequence[Shares]) -> list[Adding]:
-    """The kernels that add up shares, each with the function that launches it."""
+def _statement(function: str, kernel: Kernel, blocks: str, arrays: Sequence[str], numbers: Sequence[str]) -> list[str]:
+    """The call of a function that launches a kernel, on as many lines as that takes."""
+    first, last = f'"{kernel.name}", {blocks}, {kernel.threads}', ", ".join(numbers)
+    text = f"{function}({first}, ({', '.join(arrays)}{',' if len(arrays) == 1 else ''}), {last})"
+    if len(text) <= LINE:
+        return [text]
+    opened, *more = listed(arrays, "),", LINE - 6)
+    rest = listed(numbers, ",", LINE - 4)
+    return [
+        f"{function}(",
+        f"    {first},",
+        f"    ({opened}",
+        *(f"     {line}" for line in more),
+        *(f"    {line}" for line in rest),
+        ")",
+    ]
+
+
+def _adding(parts: Parts) -> list[Adding]:
+    """The kernels that add up shares."""
+    plan, sums = parts.plan, parts.shares
     loss = plan.outputs["loss"]
     public = {f"d{name}": key for key, name in plan.parameters.items()}
-    (alone_,) = kernels.shares([loss])
-    told = wrapped(f"The shares of {', '.join(s.name for shares in sums for s in shares.stages)}, added up.")
-    rate = wrapped("The same, the gradients times rate taken off the parameters.")
-    found = {loss: "result", **{name: f'found["{key}"]' for name, key in public.items()}}
     parameters = {name: plan.parameters[key] for name, key in public.items()}
-    changed = {loss: "w.loss", **{name: f'params["{key}"]' for name, key in public.items()}}
+    added = {shares.stage.name: adding(plan, shares) for shares in sums}
+    taken = [adding(plan, shares, into=parameters) for shares in sums]
+    told = "The shares of all sums, added up"
+    found = {loss: "result", **{name: f'found["{key}"]' for name, key in public.items()}}
     return [
-        ("_add_loss", "w, result", "The loss, added up.", alone(plan, alone_), [alone_], found, False),
-        ("_add_gradients", "w, result, found", "The loss and all gradients, added up.",
-         added_up(plan, "add_gradients", sums, told), sums, found, False),
-        ("_step", "w, params, rate", "The loss, added up, and a step from the gradients.",
-         added_up(plan, "step", sums, [*told, *rate], into=parameters), sums, changed, True),
+        Adding("_add_loss", "w, result", "The loss, added up.",
+               side_by_side(f"add_{loss}", [added[loss]], [f"The shares of {loss} by themselves, added up."]), found),
+        Adding("_add_gradients", "w, result, found", "The loss and all gradients, added up.",
+               side_by_side("add_gradients", [*added.values()], [f"{told}: a range of the blocks for each."]), found),
+        Adding("_step", "w, params, rate", "The loss, added up, and a step from the gradients.",
+               side_by_side("step", taken, [f"{told}, and a step from the gradients."]), {loss: "w.loss"}),
     ]  # fmt: skip
-
-
-def _added(kernel: Kernel, sums: Sequence[Shares], into: Mapping[str, str], rate: bool) -> str:
-    arrays = [f"w.{shares.array}" for shares in sums]
-    arrays += [into[s.name] for shares in sums for s in shares.stages]
-    if len(arrays) != len(kernel.arrays):
-        raise PlanError(f"{kernel.name} reads more than shares: {', '.join(kernel.arrays)}")
-    cuts = ", ".join(f"w.{shares.stage.name}_cut[1]" for shares in sums)
-    return _call(kernel, kernel.blocks, [*arrays, *(["rate"] if rate else [])], f"N, {cuts}")

@@ -19,6 +19,8 @@ def formula(stage: Stage) -> str:
     body = re.sub(r"\bSum\{([^}]*)\}", lambda m: f"Sum{{{_bounds(m.group(1))}}} ", letters(stage.body.text))
     body = re.sub(r"(\[[^\]]*==[^\]]*\])\*?", r"\1 ", body).replace("} *", "} ").replace(" + -1*", " - ")
     body = re.sub(r"\[1 \| [^\]]*\]\*?", "", body)  # everything is a multiple of 1
+    body = re.sub(r"(?<![\w)\]])-1\*", "-", body)
+    body = re.sub(r"\} *(?=[)+]|$)", "} 1", body)  # a sum of nothing but ones
     return f"{stage.name}[{at}] = {re.sub(r'  +', ' ', body)}"
 
 

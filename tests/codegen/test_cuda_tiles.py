@@ -106,7 +106,7 @@ extern "C" __global__ void places(int* own, int* term)
 {body}
 }}"""
     needs = "TensorTile" if numbers != "float32" else "Tile"
-    program = compile(cuda_text(NUMBERS[numbers], [Kernel(needs, f"// {needs}{text}", (), "1")]))
+    program = compile(cuda_text(NUMBERS[numbers], [Kernel(needs, f"// {needs}{text}")]))
     own, term = (np.zeros(sum(length * depth for _, length, depth in every), np.int32) for _ in range(2))
     program.launch("places", 1, 32, [own, term])
     at = 0
@@ -121,7 +121,7 @@ def test_the_instruction_of_tensor_cores_is_that_of_the_wrappers_for_kernels_by_
     """`certiconv_ptx.cuh` has the same functions, which `tests/runtime/simt` runs on a CPU under their names."""
     tensor = NUMBERS[numbers].tensor
     assert tensor is not None
-    text = cuda_text(NUMBERS[numbers], [Kernel("k", "// TensorTile", (), "1")])
+    text = cuda_text(NUMBERS[numbers], [Kernel("k", "// TensorTile")])
     mine, theirs = (wrapper(t, tensor.name) for t in (text, WRAPPERS.read_text(encoding="utf-8")))
     assert "mma.sync.aligned" in mine
     assert mine == theirs
@@ -155,7 +155,7 @@ def test_a_text_holds_the_functions_that_it_uses_and_each_once(
     once = [name for name in defined if name != "EXACT"]
     assert len(set(once)) > 2
     assert all(used.count(name) > 1 for name in once), [name for name in once if used.count(name) < 2]
-    products = sum(".multiply" in kernel.text for kernel in emitted.kernels)
+    products = emitted.cuda.count("tile.multiply")
     assert emitted.cuda.count("Slice {") == (1 if products else 0)
     assert products == {"float32": 14, "float16": 3, "float64": 0}[dtype]
 

@@ -263,8 +263,8 @@ def test_a_step_on_a_workspace_allocates_nothing_and_launches_as_often_as_the_mo
     assert len(set(launched)) == len(launched)
 
 
-def test_a_step_of_lenet_is_17_launches() -> None:
-    assert "a step of SGD launches 17 of them" in emitted(lenet(), LENET_SHAPE).source
+def test_a_step_of_lenet_is_12_launches() -> None:
+    assert "a step of SGD launches 12 of them" in emitted(lenet(), LENET_SHAPE).source
 
 
 @needs_compiler

@@ -71,11 +71,7 @@ SMALL_FAULTS = {
     "a sigmoid of low precision": ("ACC(1) / (ACC(1) + exp(-x))", "ACC(1) / (ACC(1) + exp(-x)) + ACC(1e-6)", r"A0\["),
     "an exp of low precision": ("return exp(x);", "return exp(x) * ACC(1.0001);", r"L is|dL\["),
     "only negative labels": ("label < 0 || label >= classes ?", "label < 0 ?", r"the label 4, no class"),
-    "a step uphill": (
-        "u9[n] = REAL(ACC(u9[n]) - ACC(rate)",
-        "u9[n] = REAL(ACC(u9[n]) + ACC(rate)",
-        "9.bias after a step",
-    ),
+    "a step uphill": ("- ACC(rate) * gradient", "+ ACC(rate) * gradient", "0.weight after a step"),
 }
 
 

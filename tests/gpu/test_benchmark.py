@@ -43,6 +43,8 @@ def test_the_script_runs_and_says_that_nothing_was_measured(
     rows = found["layers"] + found["steps"]
     assert len(rows) == (12 if prefix.startswith(SMALL) else 1)
     assert all(row["missing"] == {} and row["median_launches"][contestants.OURS] > 0 for row in rows)
+    if prefix == "lenet":
+        assert rows[0]["median_launches"]["certiconv graph"] == 12
 
 
 @needs_compiler

@@ -1,4 +1,4 @@
-"""CUDA templates: one stage of a plan in, the CUDA C of a kernel or two out.
+"""CUDA templates: one stage of a plan in, the CUDA C of what a block does for it out.
 
 Nothing here is proved.  What is printed is executed exactly against the stages by ``codegen.check``, every thread of
 every block, on a CPU (``runtime.simt``); since no address or barrier depends on data, nor a branch around one, one run
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 
 from codegen.plan import Plan, PlanError, Stage
-from codegen.templates.cuda.cells import cells_kernel
-from codegen.templates.cuda.kernels import Kernel
+from codegen.templates.cuda.cells import cells_part
+from codegen.templates.cuda.kernels import BLOCK, Kernel, Part, whole
 from codegen.templates.cuda.locals import locals_of
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
-from codegen.templates.cuda.product import is_sum_over_batch, product_kernel, product_shares
+from codegen.templates.cuda.product import is_sum_over_batch, product_part, product_shares
 from codegen.templates.cuda.reduce import reduced
-from codegen.templates.cuda.shares import Shares, alone
+from codegen.templates.cuda.shares import Shares, adding
 from codegen.templates.cuda.spread import between
 from codegen.wording import formula, wrapped
 
@@ -24,7 +24,7 @@ from codegen.wording import formula, wrapped
 def print_kernels(plan: Plan, stage: Stage, numbers: Numbers = NUMBERS["float32"]) -> list[Kernel]:
     """The kernels of a stage, in the order of their launch."""
     made = print_stage(plan, stage, numbers)
-    return [made.kernel, alone(plan, made)] if isinstance(made, Shares) else [made]
+    return [whole(made.part), whole(adding(plan, made))] if isinstance(made, Shares) else [whole(made)]
 
 
 def print_stage(
@@ -35,26 +35,26 @@ def print_stage(
     then: Stage | None = None,
     pool: Stage | None = None,
     column: Stage | None = None,
-) -> Kernel | Shares:
-    """The kernel of a stage, or its shares where a sum runs over the batch.
+    threads: int | None = None,
+) -> Part | Shares:
+    """What a block does for a stage, or for its shares where a sum runs over the batch.
 
     ``then`` is a stage that is done as the epilogue of a product, ``pool`` the mean over its tiles, ``column`` one that
-    is a column of it.
+    is a column of it; ``threads`` is how many a block has to have, None where that is free.
     """
+    tiles = tuple(tile for tile in numbers.tiles if threads in (None, tile.threads))
     names = between(plan, then) if then is not None and then.template == "spread" else ()
     every = (*locals_of(plan, stage), stage, *names, then, pool, column)
     said = [line for s in every if s for line in wrapped(plain(formula(s)))]
     match stage.template:
         case "cells" | "local":
-            return cells_kernel(plan, stage, said)
+            return cells_part(plan, stage, said, threads or BLOCK)
         case "product" if is_sum_over_batch(stage):
-            return product_shares(plan, stage, said, itemsize=numbers.itemsize, tiles=numbers.tiles, column=column)
+            return product_shares(plan, stage, said, itemsize=numbers.itemsize, tiles=tiles, column=column)
         case "product":
-            return product_kernel(
-                plan, stage, said, itemsize=numbers.itemsize, tiles=numbers.tiles, then=then, pool=pool
-            )
+            return product_part(plan, stage, said, itemsize=numbers.itemsize, tiles=tiles, then=then, pool=pool)
         case "reduce":
-            return reduced(plan, stage, said)
+            return reduced(plan, stage, said, threads or BLOCK)
         case _:
             raise PlanError(f"{stage.name}: there is no CUDA template {stage.template}")
 

@@ -8,14 +8,15 @@ one kernel a channel.
 from __future__ import annotations
 
 from codegen.plan import Plan, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel, ceil_of, kernel_name, parameters, signature
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
+from codegen.templates.cuda.kernels import BLOCK, Part, ceil_of, kernel_name, pointers
 from codegen.templates.cuda.locals import arrays_of, declared, reads
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
-from codegen.templates.cuda.value import Printer
+from codegen.templates.cuda.text import Scope, cells
+from codegen.templates.cuda.value import Printer, stored
 
 
-def cells_kernel(plan: Plan, stage: Stage, formula: list[str]) -> Kernel:
-    """The kernel of a stage."""
+def cells_part(plan: Plan, stage: Stage, formula: list[str], threads: int = BLOCK) -> Part:
+    """What a block does for a stage."""
     rank = stage.tensor.rank
     scope = Scope(stage.names[:rank], stage.tensor.box)
     read = reads(plan, stage)
@@ -24,15 +25,14 @@ def cells_kernel(plan: Plan, stage: Stage, formula: list[str]) -> Kernel:
     text = printer.expr(stage.body, scope)
     count = cells(stage.tensor.box)
     cell = flat_name(scope, range(rank), "cell")
-    body = [*before.lines, *printer.lines, f"{stage.name}[{cell}] = REAL({text});"]
-    said = signature(kernel_name(stage), parameters(read, stage.name, labels=plan.labels))
+    body = [*before.lines, *printer.lines, *stored(f"{stage.name}[{cell}]", text)]
     lines = [
-        *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {said}',
-        "{",
-        f"  const INDEX {cell} = (INDEX)blockIdx.x * {BLOCK} + threadIdx.x;",
-        f"  if ({cell} >= {scope.text(count)}) return;",
-        *(f"  {line}" for line in [*gathered(used(unflattened(scope, range(rank), cell), body)), *body]),
-        "}",
+        f"const INDEX {cell} = block * {threads} + threadIdx.x;",
+        f"if ({cell} >= {scope.text(count)}) return;",
+        *gathered(used(unflattened(scope, range(rank), cell), body)),
+        *body,
     ]
-    return Kernel(kernel_name(stage), "\n".join(lines), (*read, stage.name), ceil_of(scope.text(count), BLOCK))
+    return Part(
+        kernel_name(stage), stage.name, tuple(formula), pointers(read, stage.name, labels=plan.labels), tuple(lines),
+        ceil_of(scope.text(count), threads), threads,
+    )  # fmt: skip

@@ -5,15 +5,15 @@ A row, a column or a term that is one variable alone has that variable's letter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from codegen.contraction import Contraction
+from codegen.templates.cuda.declarations import Declaration, flat_name, gathered, unflattened
 from codegen.templates.cuda.kernels import ceil_of, times
 from codegen.templates.cuda.shares import is_split
-from codegen.templates.cuda.text import Scope, cells, flat_name, kind_of, unflattened
+from codegen.templates.cuda.text import Scope, cells, kind_of
 from codegen.templates.cuda.tiling import AnyTile
 from codegen.wording import wrapped
 from derive.indices import Index
@@ -32,7 +32,7 @@ class Layout:
     tile: AnyTile
     ones: bool = False
     total: Index | None = None
-    places: Sequence[str] = ()
+    places: Sequence[Declaration] = ()
     inside: Sequence[str] = ()
 
     @property
@@ -70,7 +70,7 @@ class Layout:
         return (self.total or self.count(self.c.columns)) + int(self.ones)
 
     @property
-    def column_places(self) -> Sequence[str]:
+    def column_places(self) -> Sequence[Declaration]:
         """The variables of a column."""
         return self.places or unflattened(self.scope, self.c.columns, self.column)
 
@@ -150,7 +150,5 @@ def of_block(layout: Layout) -> tuple[list[str], str, str]:
     if several:
         if layout.which == "product":
             lines.append(f"const INDEX product = {rest};")
-        lines += unflattened(scope, c.batch, rest if layout.which != "product" else "product")
-    if len(re.findall(r"\bblock\b", " ".join(lines))) > 1:
-        return ["const INDEX block = blockIdx.x;", *lines], first_row, first_column
-    return [re.sub(r"\bblock\b", "(INDEX)blockIdx.x", line) for line in lines], first_row, first_column
+        lines += gathered(unflattened(scope, c.batch, rest if layout.which != "product" else "product"))
+    return lines, first_row, first_column

@@ -55,7 +55,7 @@ def declared(plan: Plan, stage: Stage, scope: Scope) -> Declared:
     for s in locals_of(plan, stage):
         rank = s.tensor.rank
         own = Scope(scope.letters[:rank], scope.intervals[:rank])
-        printer = Printer(s, arrays_of(plan), known=dict(made.known), labels=plan.labels, part=f"{s.name}_part")
+        printer = Printer(s, arrays_of(plan), known=dict(made.known), labels=plan.labels, prefix=f"{s.name}_")
         text = printer.expr(s.body, own)
         lines = made.each if rank else made.once
         lines += [*printer.lines, f"const ACC {s.name} = {text};"]

@@ -17,7 +17,8 @@ from math import prod
 
 from codegen.contraction import Contraction
 from codegen.plan import ADJACENT, PlanError, Stage
-from codegen.templates.cuda.text import Scope, cells, kind_of, unflattened
+from codegen.templates.cuda.declarations import Declaration, unflattened
+from codegen.templates.cuda.text import Scope, cells, kind_of
 from codegen.templates.cuda.value import scaled
 from derive.indices import Index, Interval, index, var, variables
 from derive.terms import Read
@@ -60,7 +61,7 @@ class Tiled:
     """The columns of a product tile by tile: how many, what is declared of one, and whether it is a cell."""
 
     total: Index
-    places: list[str]
+    places: list[Declaration]
     conditions: list[str]
 
 
@@ -80,7 +81,7 @@ def tiled(c: Contraction, pool: Pool, scope: Scope) -> Tiled:
     for axis, t in enumerate(pool.sides):
         high, name = c.stage.tensor.box[2 + axis][1], scope.letters[2 + axis]
         cell = var(1 + axis) * t + var(1 + axes + axis)
-        places.append(f"const {kind_of(high)} {name} = {own.text(cell)};")
+        places.append(Declaration(kind_of(high), name, own.text(cell)))
         if (high.constant or 0) % t:
             conditions.append(f"{name} < {scope.text(high)}")
     return Tiled(cells(box), places, conditions)

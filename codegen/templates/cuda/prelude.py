@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from codegen.templates.cuda.declarations import words_of
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import Numbers
-from codegen.templates.cuda.text import words_of
 
 
 def _function(head: str, value: str) -> str:
@@ -30,6 +30,12 @@ FUNCTIONS = {
 {_function("ACC sigmoid_of(ACC x)", "ACC(1) / (ACC(1) + exp(-x))")}
 #endif""",
     "floor_divide": _function("INDEX floor_divide(INDEX a, INDEX b)", "a >= 0 ? a / b : -((b - 1 - a) / b)"),
+    "take_off": """
+// A step of plain SGD for one parameter.
+__device__ __forceinline__ void take_off(REAL& parameter, REAL rate, ACC gradient)
+{
+  parameter = REAL(ACC(parameter) - ACC(rate) * gradient);
+}""",
     "hit": """
 // T[b, n] for the label of image b: 1 at its class, else 0.  A label that is no class makes what it meets NaN.
 #ifdef EXACT
@@ -46,12 +52,12 @@ __device__ __forceinline__ ACC hit(long long label, INDEX n, INDEX classes)
 
 
 def cuda_text(numbers: Numbers, kernels: Iterable[Kernel]) -> str:
-    """The CUDA text of a module: its head, and its kernels."""
-    texts = [kernel.text for kernel in kernels]
+    """The CUDA text of a module: its head, and its kernels, each after the functions that it is the first to call."""
+    texts = list(dict.fromkeys(text for kernel in kernels for text in (*kernel.functions, kernel.text)))
     head = template("prelude.cu").render(**vars(numbers), functions=FUNCTIONS, used=words_of(texts))
     return "\n".join([head, *(f"\n{text}" for text in texts)])
 
 
 def uses_tensor_cores(kernel: Kernel) -> bool:
     """Whether a kernel forms its product on tensor cores."""
-    return "TensorTile" in words_of([kernel.text])
+    return "TensorTile" in words_of([kernel.text, *kernel.functions])

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 from codegen.contraction import TOTAL, Contraction, Side, contraction
 from codegen.plan import Plan, PlanError, Stage, reads_of
-from codegen.templates.cuda.kernels import Kernel, kernel_name, parameters, signature, template
+from codegen.templates.cuda.declarations import LINE, gathered, unflattened, used
+from codegen.templates.cuda.kernels import Part, kernel_name, pointers, template
 from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
 from codegen.templates.cuda.locals import arrays_of, reads
 from codegen.templates.cuda.pooled import lines as pooled_lines
@@ -29,9 +30,9 @@ from codegen.templates.cuda.pooled import mean_over_tiles, tiled
 from codegen.templates.cuda.shares import Shares, is_split
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
-from codegen.templates.cuda.text import LINE, Scope, cells, gathered, grouped, kind_of, unflattened, used
-from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile
-from codegen.templates.cuda.value import Printer, at_hand
+from codegen.templates.cuda.text import Scope, cells, grouped, kind_of
+from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile, costs
+from codegen.templates.cuda.value import Printer, at_hand, stored
 from derive.indices import Index, var, variables
 from derive.terms import Read, Substitution
 
@@ -45,19 +46,20 @@ class Result:
     total: str = "total"
 
 
-def product_kernel(
+def product_part(
     plan: Plan, stage: Stage, formula: list[str], *, itemsize: int = 4, tiles: Sequence[AnyTile] = TILES,
     then: Stage | None = None, pool: Stage | None = None,
-) -> Kernel:  # fmt: skip
-    """The kernel of a stage whose sum does not run over the batch.
+) -> Part:  # fmt: skip
+    """What a block does for a stage whose sum does not run over the batch.
 
     ``then`` is its epilogue, or a stage that it is spread to; ``pool`` the mean over its tiles.
     """
     c, scope = _contraction(stage)
-    layout = Layout(c, scope, best_tile(tiles, *_sizes(c, scope), splits=False, itemsize=itemsize))
+    sizes = _sizes(c, scope)
+    layout = Layout(c, scope, best_tile(tiles, *sizes, splits=False, itemsize=itemsize))
     target = then or stage
     read = reads(plan, *_both(plan, stage, then))
-    name, written = kernel_name(target), [target.name]
+    written = [target.name]
     if pool is None or then is not None:
         results, store = {"store": _finished(plan, layout, stage, then)}, "store"
     else:
@@ -68,12 +70,14 @@ def product_kernel(
         layout = Layout(c, scope, layout.tile, False, columns.total, columns.places, columns.conditions)
         written.append(pool.name)
         printer, value = _value(plan, stage, c, scope, "total")
-        stored, pooled = pooled_lines(c, found, columns, value, scope.offset(stage.tensor, _own(stage)))
-        results = {"store": Result([*printer.lines, *stored]), "pool": Result(pooled)}
+        whole, pooled = pooled_lines(c, found, columns, value, scope.offset(stage.tensor, _own(stage)))
+        results = {"store": Result([*printer.lines, *whole]), "pool": Result(pooled)}
         store = f"store_pooled<{found.cells}>"
-    said = signature(name, parameters(read, *written))
-    text = _printed(layout, results, formula=formula, signature=said, store=store)
-    return Kernel(name, text, (*read, *written), layout.blocks, layout.tile.threads)
+    return Part(
+        kernel_name(target), target.name, (*formula, *told(layout)), pointers(read, *written),
+        _printed(layout, results, store=store), layout.blocks, layout.tile.threads,
+        memory=f"{layout.tile.cuda()}::Memory", costs=costs(tiles, *sizes, splits=False, itemsize=itemsize),
+    )  # fmt: skip
 
 
 def _finished(plan: Plan, layout: Layout, stage: Stage, then: Stage | None) -> Result:
@@ -89,9 +93,9 @@ def _finished(plan: Plan, layout: Layout, stage: Stage, then: Stage | None) -> R
     if then.template == "spread":
         return Result([*before, *spread_lines(plan, stage, then)], total=total)
     own, known = at_hand(then.body, scope, arrays_of(plan), {stage.name: stage.name})
-    after = Printer(stage, arrays_of(plan), known=known, part=f"{then.name}_part")
+    after = Printer(stage, arrays_of(plan), known=known, prefix=f"{then.name}_")
     last = after.expr(then.body, scope)
-    return Result([*before, *own, *after.lines, f"{then.name}[{place}] = REAL({last});"], total=total)
+    return Result([*before, *own, *after.lines, *stored(f"{then.name}[{place}]", last)], total=total)
 
 
 def _value(plan: Plan, stage: Stage, c: Contraction, scope: Scope, total: str) -> tuple[Printer, str]:
@@ -114,22 +118,24 @@ def product_shares(
     ones = column is not None
     if column is not None and not _is_column(column, c):
         raise PlanError(f"{column.name}: {column.body.text} is not the sum of the left factor of {stage.name}")
-    tile = best_tile(tiles, *_sizes(c, scope, further=int(ones)), splits=True, itemsize=itemsize)
+    sizes = _sizes(c, scope, further=int(ones))
+    tile = best_tile(tiles, *sizes, splits=True, itemsize=itemsize)
     layout = Layout(c, scope, tile, ones)
     factors = {c.left.read.tensor.name, c.right.read.tensor.name}
     read = tuple(t for t in reads(plan, stage) if t in factors)
-    name, target = kernel_name(stage), f"{stage.name}_shares"
+    target = f"{stage.name}_shares"
     rows, columns, batches = (scope.text(n) for n in (layout.count(c.rows), layout.columns, layout.count(c.batch)))
     outer = f"(split * {batches} + {layout.which})" if c.batch and batches != "1" else "split"
     place = f"({outer} * {rows} + {layout.row}) * {grouped(columns)} + {layout.column}"
-    said = signature(name, parameters(read, target, numbers=("share", "splits"), partial=True))
     results = {"store": Result([f"{target}[{place}] = total;"])}
-    text = _printed(layout, results, formula=formula, signature=said, store="store")
-    kernel = Kernel(
-        name, text, (*read, target), layout.blocks, tile.threads, terms=scope.text(layout.count(c.depth)),
+    part = Part(
+        kernel_name(stage), stage.name, (*formula, *told(layout)), pointers(read, target, partial=True),
+        _printed(layout, results, store="store"), layout.blocks, tile.threads, numbers=("share", "splits"),
+        memory=f"{tile.cuda()}::Memory", terms=scope.text(layout.count(c.depth)),
         results=scope.text(layout.count(c.rows) * layout.columns * layout.count(c.batch)),
+        costs=costs(tiles, *sizes, splits=True, itemsize=itemsize),
     )  # fmt: skip
-    return Shares(kernel, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)
+    return Shares(part, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)
 
 
 def _sizes(c: Contraction, scope: Scope, *, further: int = 0) -> tuple[int, int, int]:
@@ -180,10 +186,8 @@ def _is_column(column: Stage, c: Contraction) -> bool:
     return there.factor(m.factors[0]) == c.left.read
 
 
-def _printed(
-    layout: Layout, results: Mapping[str, Result], *, formula: list[str], signature: str, store: str
-) -> str:  # fmt: skip
-    """The text of a kernel."""
+def _printed(layout: Layout, results: Mapping[str, Result], *, store: str) -> tuple[str, ...]:
+    """What a block does."""
     c, scope, tile = layout.c, layout.scope, layout.tile
     head, first_row, first_column = of_block(layout)
     left, left_deep = _factor(layout, "left")
@@ -194,12 +198,13 @@ def _printed(
         result.places = gathered(used(layout.column_places, result.lines))
     depth = layout.count(c.depth)
     begin = "begin" if layout.split else "0" if kind_of(depth) == "int" else "INDEX(0)"
-    return template("product.cu").render(
-        formula=[*formula, *told(layout)], tile=tile, signature=signature, head=head, left=left, right=right,
-        term=layout.term, depth_kind=kind_of(depth), results=list(results.items()), store=store,
-        along=tile.along(left=left_deep, right=right_deep), first_row=first_row, first_column=first_column,
-        terms=f"{begin}, {layout.end}", rows=scope.text(layout.count(c.rows)), columns=layout.columns_text,
+    text = template("product.cu").render(
+        tile=tile, head=head, left=left, right=right, term=layout.term, depth_kind=kind_of(depth),
+        results=list(results.items()), store=store, along=tile.along(left=left_deep, right=right_deep),
+        first_row=first_row, first_column=first_column, terms=f"{begin}, {layout.end}",
+        rows=scope.text(layout.count(c.rows)), columns=layout.columns_text,
     )  # fmt: skip
+    return tuple(text.strip().splitlines())
 
 
 def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
@@ -248,9 +253,9 @@ def _chosen(conditions: Sequence[str], value: str, otherwise: str) -> str:
     for k, condition in enumerate(conditions):
         part = condition if k == 0 else f" && {condition}"
         if len(lines[-1]) + len(part) > LINE:
-            lines.append("      ")
+            lines.append("    ")
         lines[-1] += part.lstrip() if lines[-1].isspace() else part
-    return "\n".join([*lines, f"        {choice}"])
+    return "\n".join([*lines, f"      {choice}"])
 
 
 def _along_depth(read: Read, scope: Scope, group: tuple[int, ...], depth: tuple[int, ...]) -> bool:

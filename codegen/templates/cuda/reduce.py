@@ -1,6 +1,6 @@
 """A sum over the batch of anything else than a product of two tensors: a block adds the terms of a share of one result.
 
-Each thread adds every 256th term, so neighbouring threads read neighbouring terms.  Then the sums of the block are
+Each of T threads adds every T-th term, so neighbouring threads read neighbouring terms.  Then the sums of the block are
 added in pairs, by a function of the prelude.
 """
 
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from codegen.contraction import TOTAL
 from codegen.plan import Plan, PlanError, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel, kernel_name, parameters, signature
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
+from codegen.templates.cuda.kernels import BLOCK, Part, kernel_name, pointers
 from codegen.templates.cuda.locals import arrays_of, declared, reads
 from codegen.templates.cuda.shares import Shares, is_split
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, unflattened, used
+from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.terms import Monomial, expression, term
 
 
-def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
+def reduced(plan: Plan, stage: Stage, formula: list[str], threads: int = BLOCK) -> Shares:
     """The shares of a stage that is one sum over the batch."""
     rank = stage.tensor.rank
     if len(stage.body.monomials) != 1:
@@ -27,33 +28,29 @@ def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
     if not is_split(scope, summed):
         raise PlanError(f"{stage.name}: {stage.body.text} is no single sum over the batch")
     depth, results = (scope.text(cells(scope.intervals[v] for v in group)) for group in (summed, range(rank)))
-    name, shares, read = kernel_name(stage), f"{stage.name}_shares", reads(plan, stage)
+    shares, read = f"{stage.name}_shares", reads(plan, stage)
     inner = expression(len(scope.intervals), [Monomial(m.coefficient, (), m.guards, m.factors)])
     before = declared(plan, stage, scope)
     printer = Printer(stage, arrays_of(plan), known=before.known, labels=plan.labels)
     value = printer.expr(inner, scope)
     body = [*before.each, *printer.lines, f"sum += {value};"]
-    split = parameters(read, shares, numbers=("share", "splits"), partial=True, labels=plan.labels)
     cell, each = flat_name(scope, range(rank), "cell"), flat_name(scope, summed, "term")
-    of_block = (
-        ["split = blockIdx.x"] if results == "1" else [f"{cell} = blockIdx.x / splits", "split = blockIdx.x % splits"]
-    )
+    of_block = ["split = block"] if results == "1" else [f"{cell} = block / splits", "split = block % splits"]
     place = "split" if results == "1" else f"split * {results} + {cell}"
     lines = [
-        *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {signature(name, split)}',
-        "{",
-        f"  const INDEX {', '.join(of_block)}, depth = {depth};",
-        "  const INDEX begin = split * share, end = begin + share < depth ? begin + share : depth;",
-        *(f"  {line}" for line in gathered(used(unflattened(scope, range(rank), cell), [*body, *before.once]))),
-        *(f"  {line}" for line in before.once),
-        "  ACC sum = ACC(0);",
-        f"  for (INDEX {each} = begin + threadIdx.x; {each} < end; {each} += {BLOCK}) {{",
-        *(f"    {line}" for line in [*gathered(used(unflattened(scope, summed, each), body)), *body]),
-        "  }",
-        "  sum = sum_of_block(sum);",
-        f"  if (threadIdx.x == 0) {shares}[{place}] = sum;",
+        f"const INDEX {', '.join(of_block)}, depth = {depth};",
+        "const INDEX begin = split * share, end = begin + share < depth ? begin + share : depth;",
+        *gathered(used(unflattened(scope, range(rank), cell), [*body, *before.once])),
+        *before.once,
+        "ACC sum = ACC(0);",
+        f"for (INDEX {each} = begin + threadIdx.x; {each} < end; {each} += {threads}) {{",
+        *(f"  {line}" for line in [*gathered(used(unflattened(scope, summed, each), body)), *body]),
         "}",
+        f"sum = sum_of_block<{threads}>(sum);",
+        f"if (threadIdx.x == 0) {shares}[{place}] = sum;",
     ]
-    first = Kernel(name, "\n".join(lines), (*read, shares), results, terms=depth, results=results)
+    first = Part(
+        kernel_name(stage), stage.name, tuple(formula), pointers(read, shares, partial=True, labels=plan.labels),
+        tuple(lines), results, threads, numbers=("share", "splits"), terms=depth, results=results,
+    )  # fmt: skip
     return Shares(first, stage, term(rank, TOTAL[()]), scope, (), tuple(range(rank)))

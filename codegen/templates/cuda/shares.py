@@ -4,8 +4,7 @@ Such a sum has few results and a great many terms, so one block a result would l
 the terms into ``splits`` shares of ``share`` terms each; partial sums are added in the order of the shares, so the same
 batch gives the same bits.  No number is added by an atomic operation.
 
-The second kernel may add up the shares of many stages at once, a range of its blocks each, and may go on from there: a
-step of SGD takes what it added up off the parameters and stores no gradient.
+The second kernel may go on from there: a step of SGD takes what it added up off the parameters and stores no gradient.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 
 from codegen.contraction import TOTAL
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.templates.cuda.kernels import BLOCK, Kernel, signature
+from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
+from codegen.templates.cuda.kernels import BLOCK, Part, Pointer, pointers
 from codegen.templates.cuda.locals import arrays_of, reads
-from codegen.templates.cuda.text import Scope, cells, flat_name, gathered, grouped, unflattened, used
+from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.indices import var
 from derive.terms import Expr
@@ -25,13 +25,13 @@ from derive.terms import Expr
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of a stage, and of its column if there is one, as a kernel leaves them.
+    """The shares of a stage, and of its column if there is one, as the blocks of a part leave them.
 
     Numbers of a share lie in the order of ``outer`` and ``inner``; with a ``column``, one of that stage, which has the
     axes ``outer`` alone, comes after those along ``inner``.
     """
 
-    kernel: Kernel
+    part: Part
     stage: Stage
     epilogue: Expr
     scope: Scope
@@ -42,12 +42,12 @@ class Shares:
     @property
     def array(self) -> str:
         """The array they lie in."""
-        return self.kernel.arrays[-1]
+        return self.part.writes[-1]
 
     @property
     def count(self) -> str:
         """How many numbers a share has."""
-        return self.kernel.results
+        return self.part.results
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -60,43 +60,22 @@ def is_split(scope: Scope, depth: Sequence[int]) -> bool:
     return any(BATCH.symbols & e.symbols for level in depth for e in scope.intervals[level])
 
 
-def added_up(
-    plan: Plan, name: str, every: Sequence[Shares], formula: Sequence[str], *, into: Mapping[str, str] | None = None
-) -> Kernel:
-    """The second kernel: a thread a number; then what comes after the sum.
+def adding(plan: Plan, shares: Shares, *, into: Mapping[str, str] | None = None) -> Part:
+    """What a block does to add shares up: a thread a number; then what comes after the sum.
 
     ``into`` names, for stages whose result is not stored, the array that ``rate`` times the result is taken off.
     """
-    taken = into or {}
-    targets = [taken.get(s.name, s.name) for shares in every for s in shares.stages]
-    after = tuple(dict.fromkeys(name for shares in every for name in _read_after(plan, shares)))
-    splits = ["splits"] if len(every) == 1 else [f"splits_{shares.stage.name}" for shares in every]
-    pointers = [
-        *(f"const ACC* __restrict__ {shares.array}" for shares in every),
-        *(f"const REAL* __restrict__ {name}" for name in after),
-        *(f"REAL* __restrict__ {name}" for name in targets),
-        *(["REAL rate"] if taken else []),
-        *(f"INDEX {number}" for number in ("N", *splits)),
-    ]
-    blocks = [_blocks(shares) for shares in every]
-    lines = [
-        *(f"// {line}" for line in formula),
-        f'extern "C" __global__ void __launch_bounds__({BLOCK}, 1) {signature(name, ", ".join(pointers))}',
-        "{",
-    ]
-    if len(every) == 1:
-        lines += [
-            f"  {line}" for line in [*_sum(every[0], splits[0], "(INDEX)blockIdx.x"), *_stored(plan, every[0], taken)]
-        ]
-    else:
-        lines.append("  INDEX block = blockIdx.x;")
-        for shares, number, count in zip(every, splits, blocks, strict=True):
-            body = [*_sum(shares, number, "block"), *_stored(plan, shares, taken)]
-            lines += [f"  if (block < {count}) {{", *(f"    {line}" for line in body), "    return;", "  }"]
-            lines += [f"  block -= {count};"]
-        lines.pop()
-    arrays = (*(shares.array for shares in every), *after, *targets)
-    return Kernel(name, "\n".join([*lines, "}"]), arrays, str(sum(blocks)), adds=True)
+    names = [s.name for s in shares.stages]
+    taken = {name: array for name, array in (into or {}).items() if name in names}
+    targets = [taken.get(name, name) for name in names]
+    said = f"The shares of {' and '.join(names)}, added up"
+    said += f"; rate times that is taken off {' and '.join(targets)}." if taken else "."
+    read = (Pointer("ACC", shares.array), *pointers(_read_after(plan, shares)))
+    return Part(
+        f"{'step' if taken else 'add'}_{shares.stage.name}", shares.stage.name, (said,),
+        (*read, *pointers((), *targets)), (*_sum(shares), *_stored(plan, shares, taken)), str(_blocks(shares)),
+        scalars=("REAL rate",) if taken else (), numbers=("splits",),
+    )  # fmt: skip
 
 
 def _blocks(shares: Shares) -> int:
@@ -110,18 +89,18 @@ def _read_after(plan: Plan, shares: Shares) -> tuple[str, ...]:
     return tuple(t for t in reads(plan, shares.stage) if t in rest)
 
 
-def _sum(shares: Shares, splits: str, block: str) -> list[str]:
+def _sum(shares: Shares) -> list[str]:
     """The sum of a thread's number over all shares."""
     if shares.count == "1":
         return [
             "if (threadIdx.x != 0) return;",
-            f"const ACC total = sum_of_shares({shares.array}, {splits}, 1, 0);",
+            f"const ACC total = sum_of_shares({shares.array}, splits, 1, 0);",
         ]
     cell = _cell(shares)
     return [
-        f"const INDEX {cell} = {block} * {BLOCK} + threadIdx.x;",
+        f"const INDEX {cell} = block * {BLOCK} + threadIdx.x;",
         f"if ({cell} >= {shares.count}) return;",
-        f"const ACC total = sum_of_shares({shares.array}, {splits}, {shares.count}, {cell});",
+        f"const ACC total = sum_of_shares({shares.array}, splits, {shares.count}, {cell});",
     ]
 
 
@@ -157,10 +136,4 @@ def _stored(plan: Plan, shares: Shares, taken: Mapping[str, str]) -> list[str]:
 def _store(stage: Stage, place: str, value: str, taken: Mapping[str, str]) -> str:
     if stage.name not in taken:
         return f"{stage.name}[{place}] = REAL({value});"
-    array = taken[stage.name]
-    return f"{array}[{place}] = REAL(ACC({array}[{place}]) - ACC(rate) * {grouped(value)});"
-
-
-def alone(plan: Plan, shares: Shares) -> Kernel:
-    """The second kernel of one stage by itself."""
-    return added_up(plan, f"add_{shares.stage.name}", [shares], [f"The shares of {shares.stage.name}, added up."])
+    return f"take_off({taken[stage.name]}[{place}], rate, {value});"

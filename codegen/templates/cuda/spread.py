@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codegen.plan import Plan, PlanError, Stage, reads_of
+from codegen.templates.cuda.declarations import unflattened
 from codegen.templates.cuda.locals import arrays_of
-from codegen.templates.cuda.text import Scope, kind_of, unflattened
-from codegen.templates.cuda.value import Printer, at_hand
+from codegen.templates.cuda.text import Scope, kind_of
+from codegen.templates.cuda.value import Printer, at_hand, stored
 from derive.indices import index, var, variables
 from derive.terms import Read, Tensor
 
@@ -100,10 +101,11 @@ def lines(plan: Plan, product: Stage, stage: Stage) -> list[str]:
         ]
         indent += "  "
     before, known = at_hand(stage.body, own, arrays_of(plan), {source.name: product.name})
-    printer = Printer(stage, arrays_of(plan), known=known, part=f"{stage.name}_part")
+    printer = Printer(stage, arrays_of(plan), known=known, prefix=f"{stage.name}_")
     body = printer.expr(stage.body, own)
     place = own.offset(stage.tensor, [var(v) for v in range(rank)])
-    text += [f"{indent}{line}" for line in [*before, *printer.lines, f"{stage.name}[{place}] = REAL({body});"]]
+    last = stored(f"{stage.name}[{place}]", body)
+    text += [f"{indent}{line}" for line in [*before, *printer.lines, *last]]
     return [*text, *("  " * k + "}" for k in reversed(range(len(indent) // 2)))]
 
 
@@ -117,4 +119,5 @@ def _named(product: Stage, source: Stage) -> list[str]:
     (read,) = reads_of(source.body)
     if read != Read(product.tensor, (at[0], flat)) or source.names[0] != product.names[0]:
         raise PlanError(f"{source.name} is no other name for the cells of {product.name}")
-    return unflattened(Scope(source.names[:rank], source.tensor.box), range(1, rank), product.names[1])
+    places = unflattened(Scope(source.names[:rank], source.tensor.box), range(1, rank), product.names[1])
+    return [place.text for place in places]

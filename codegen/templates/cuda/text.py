@@ -1,25 +1,22 @@
 """Indices, guards and addresses as C: what every CUDA template is made of.
 
 A variable is printed by its letter, or by its value where it has but one, the batch size as ``N``.  Sizes are numbers,
-so an index is bounded by interval arithmetic over the ranges of its variables, and a test that always holds is left out
-of the text.  Floor division is C's division where the numerator is known to be at least 0, else the function
-``floor_divide``.
+so an index has bounds (``codegen.templates.cuda.ranges``), and a test that always holds is left out of the text.  Floor
+division is C's division where the numerator is known to be at least 0, else the function ``floor_divide``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
 from codegen.plan import BATCH, PlanError
+from codegen.templates.cuda.ranges import Range, range_of
 from derive.indices import Atom, Divides, Guard, Index, Interval, NonNegative, Quotient, Sym, Var, index, var
 from derive.terms import Read, Tensor
 
-Range = tuple[float, float]
 SMALL = 1 << 30  # numbers below this are computed in ``int``
-LINE = 98  # characters of a statement on one line
 
 
 @dataclass(frozen=True)
@@ -45,50 +42,13 @@ class Scope:
             intervals=(*self.intervals, *binders),
         )
 
-    # --- bounds ---------------------------------------------------------------------------------------------------
-
     def range(self, e: Index) -> Range:
-        """Bounds on an index by interval arithmetic, both included; a remainder is known to be one."""
-        low, high = self._sum(e)
-        for product, coefficient in e.terms:
-            if len(product) == 1 and isinstance(product[0], Quotient):
-                within = self._with_remainder(e, product[0], coefficient)
-                low, high = max(low, within[0]), min(high, within[1])
-        return low, high
-
-    def _with_remainder(self, e: Index, atom: Quotient, coefficient: int) -> Range:
-        """Bounds on ``e`` as a rest and a multiple of ``x - m (x // m)``, for a multiple of m before ``x // m``."""
-        by = atom.denominator.constant
-        if by is None or coefficient % by:
-            return (-inf, inf)
-        times = -coefficient // by
-        low, high = self._sum(e - (atom.numerator - by * Index((((atom,), 1),))) * times)
-        return low + min(0, times * (by - 1)), high + max(0, times * (by - 1))
-
-    def _sum(self, e: Index) -> Range:
-        low, high = 0.0, 0.0
-        for product, coefficient in e.terms:
-            part: Range = (coefficient, coefficient)
-            for atom in product:
-                part = _times(part, self._atom(atom))
-            low, high = low + part[0], high + part[1]
-        return low, high
-
-    def _atom(self, atom: Atom) -> Range:
-        if isinstance(atom, Sym):
-            return (0.0, inf)
-        if isinstance(atom, Quotient):
-            low, high = self.range(atom.numerator)
-            by = atom.denominator.constant
-            return (low, high) if by is None else (_floor(low, by), _floor(high, by))
-        first, end = self.intervals[atom.level]
-        return self.range(first)[0], self.range(end)[1] - 1
+        """Bounds on an index, both included."""
+        return range_of(e, self.intervals)
 
     def never_negative(self, e: Index) -> bool:
         """Whether an index is known to be at least 0."""
         return self.range(e)[0] >= 0
-
-    # --- text -----------------------------------------------------------------------------------------------------
 
     def text(self, e: Index) -> str:
         """An index as C."""
@@ -133,7 +93,7 @@ class Scope:
     def guard(self, g: Guard) -> str | None:
         """A guard as a C condition; None where it always holds."""
         if isinstance(g, NonNegative):
-            return None if self.never_negative(g.e) else _comparison(self, g.e)
+            return None if self.never_negative(g.e) else f"{self.text(g.e)} >= 0"
         if isinstance(g, Divides):
             if g.m.constant == 1:
                 return None
@@ -206,22 +166,9 @@ class Scope:
         return not e.symbols and all(kind_of(self.intervals[v][1]) == "int" for v in e.variables)
 
 
-def _comparison(scope: Scope, e: Index) -> str:
-    return f"{scope.text(e)} >= 0"
-
-
 def grouped(text: str) -> str:
     """In parentheses, where it is more than a name or a number."""
     return text if text.isidentifier() or text.isdigit() else f"({text})"
-
-
-def _times(a: Range, b: Range) -> Range:
-    ends = [0.0 if 0 in (x, y) else x * y for x in a for y in b]
-    return min(ends), max(ends)
-
-
-def _floor(value: float, by: int) -> float:
-    return value if abs(value) == inf else float(int(value) // by)
 
 
 def cells(box: Iterable[Interval]) -> Index:
@@ -241,87 +188,3 @@ def kind_of(count: Index) -> str:
     ('int', 'INDEX')
     """
     return "int" if count.constant is not None and count.constant < SMALL else "INDEX"
-
-
-def unflattened(scope: Scope, levels: Sequence[int], flat: str) -> list[str]:
-    """Declarations of these variables from the place of their combination in row-major order.
-
-    Of a large number, what is left within an image comes first, so that the rest is computed with ``int``.
-
-    >>> from derive.indices import interval
-    >>> scope = Scope(("b", "n", "i"), (interval(0, BATCH), interval(0, 6), interval(0, 28)))
-    >>> for line in unflattened(scope, (0, 1, 2), "cell"):
-    ...     print(line)
-    const INDEX b = cell / 168;
-    const int rest = cell % 168;
-    const int n = rest / 28;
-    const int i = rest % 28;
-    >>> unflattened(scope, (2,), "cell"), unflattened(scope, (2,), "i")
-    (['const int i = cell;'], [])
-    """
-    kept = [level for level in levels if not scope.is_settled(level)]
-    inner = cells(scope.intervals[level] for level in kept[1:])
-    if len(kept) > 2 and kind_of(scope.intervals[kept[0]][1]) == "INDEX" and kind_of(inner) == "int":
-        within = f"const int rest = {flat} % {scope.text(inner)};"
-        return [*_declared(scope, kept, flat)[:1], within, *_declared(scope, kept[1:], "rest")]
-    return _declared(scope, kept, flat)
-
-
-def _declared(scope: Scope, levels: Sequence[int], flat: str) -> list[str]:
-    lines: list[str] = []
-    inner = index(1)
-    for place, level in reversed(list(enumerate(levels))):
-        low, high = scope.intervals[level]
-        text = flat if inner.constant == 1 else f"{flat} / {grouped(scope.text(inner))}"
-        if place:
-            text += f" % {grouped(scope.text(high - low))}"
-        if low.constant != 0:
-            text += f" + {scope.text(low)}"
-        if text != scope.letters[level]:
-            lines.insert(0, f"const {kind_of(high)} {scope.letters[level]} = {text};")
-        inner = inner * (high - low)
-    return lines
-
-
-def flat_name(scope: Scope, levels: Sequence[int], otherwise: str) -> str:
-    """What the place of a combination of variables is called: the one variable's own letter, where it is its value."""
-    kept = [level for level in levels if not scope.is_settled(level)]
-    if len(kept) != 1 or scope.intervals[kept[0]][0].constant != 0:
-        return otherwise
-    return scope.letters[kept[0]]
-
-
-def used(declarations: Sequence[str], texts: Iterable[str]) -> list[str]:
-    """The declarations of those variables that occur in these texts, or in a declaration that is kept.
-
-    >>> used(["const int rest = cell % 6;", "const int n = rest / 2;", "const int i = rest % 2;"], ["Y[n]"])
-    ['const int rest = cell % 6;', 'const int n = rest / 2;']
-    """
-    words = words_of(texts)
-    kept: list[str] = []
-    for line in reversed(declarations):
-        if line.split()[2] in words:
-            kept.insert(0, line)
-            words |= words_of([line])
-    return kept
-
-
-def gathered(declarations: Iterable[str]) -> list[str]:
-    """The same declarations, neighbours of one type in one statement as long as a line holds them.
-
-    >>> gathered(["const INDEX b = cell / 9;", "const int i = cell / 3 % 3;", "const int j = cell % 3;"])
-    ['const INDEX b = cell / 9;', 'const int i = cell / 3 % 3, j = cell % 3;']
-    """
-    found: list[str] = []
-    for line in declarations:
-        kind, rest = line[: len(line) - len(line.split(" ", 2)[2])], line.split(" ", 2)[2]
-        if found and found[-1].startswith(kind) and len(found[-1]) + len(rest) < LINE:
-            found[-1] = f"{found[-1][:-1]}, {rest}"
-        else:
-            found.append(line)
-    return found
-
-
-def words_of(texts: Iterable[str]) -> set[str]:
-    """Every name that occurs in these texts."""
-    return {word for text in texts for word in re.findall(r"\w+", text)}

@@ -117,15 +117,27 @@ def fitting(candidates: Sequence[AnyTile], itemsize: int) -> tuple[AnyTile, ...]
     return tuple(tile for tile in candidates if tile.own_bytes * itemsize <= OWN_BYTES)
 
 
+def cost(tile: AnyTile, rows: int, columns: int, depth: int, *, splits: bool) -> float:
+    """The work of a product cut up so, by a simple model: padded cells, and what is fetched for each."""
+    blocks = ceil(rows / tile.rows) * ceil(columns / tile.columns)
+    work = tile.rows * tile.columns + 12 * (tile.rows + tile.columns) + 3000 / max(depth / 64, 1)
+    waves = blocks if splits else ceil(blocks / PROCESSORS) * PROCESSORS
+    return waves * work * depth
+
+
 def best_tile(
     candidates: Sequence[AnyTile], rows: int, columns: int, depth: int, *, splits: bool, itemsize: int
 ) -> AnyTile:
-    """The tile with the least work, by a simple model: padded cells, and what is fetched for each."""
+    """The tile with the least work."""
+    return min(fitting(candidates, itemsize), key=lambda tile: cost(tile, rows, columns, depth, splits=splits))
 
-    def cost(tile: AnyTile) -> float:
-        blocks = ceil(rows / tile.rows) * ceil(columns / tile.columns)
-        work = tile.rows * tile.columns + 12 * (tile.rows + tile.columns) + 3000 / max(depth / 64, 1)
-        waves = blocks if splits else ceil(blocks / PROCESSORS) * PROCESSORS
-        return waves * work
 
-    return min(fitting(candidates, itemsize), key=cost)
+def costs(
+    candidates: Sequence[AnyTile], rows: int, columns: int, depth: int, *, splits: bool, itemsize: int
+) -> dict[int, float]:
+    """By the number of threads of a block, the work with the best tile for so many."""
+    found: dict[int, float] = {}
+    for tile in fitting(candidates, itemsize):
+        work = cost(tile, rows, columns, depth, splits=splits)
+        found[tile.threads] = min(work, found.get(tile.threads, work))
+    return found

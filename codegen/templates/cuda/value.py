@@ -7,11 +7,13 @@ data.  Numbers are added and multiplied as ``ACC``, the accumulator's type; what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 
 from codegen.plan import PlanError, Stage
+from codegen.templates.cuda.declarations import LINE
 from codegen.templates.cuda.text import Scope, cells, kind_of
 from derive.indices import Interval
 from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read, Tensor
@@ -23,7 +25,7 @@ class Printer:
     """Prints expressions of one stage.
 
     ``known`` gives the text of tensors that are at hand in a register, ``labels`` names those of which an array holds
-    the place of the one 1 in each row.
+    the place of the one 1 in each row, ``prefix`` begins the names of numbers.
     """
 
     def __init__(
@@ -33,21 +35,22 @@ class Printer:
         *,
         known: Mapping[str, str] | None = None,
         labels: Collection[str] = (),
-        part: str = "part",
+        prefix: str = "",
     ) -> None:
-        self.stage, self.arrays, self.known, self.labels, self.part = stage, arrays, known or {}, labels, part
+        self.stage, self.arrays, self.known, self.labels, self.prefix = stage, arrays, known or {}, labels, prefix
         self.lines: list[str] = []
         self.indent = ""
-        self.made = 0
+        self.made: Counter[str] = Counter()
 
     def put(self, line: str) -> None:
         """One line at the present depth."""
         self.lines.append(self.indent + line)
 
-    def fresh(self) -> str:
-        """A name for a number."""
-        self.made += 1
-        return f"{self.part}{self.made}"
+    def fresh(self, word: str) -> str:
+        """A name for a number: the word, the first time."""
+        self.made[word] += 1
+        number = self.made[word]
+        return f"{self.prefix}{word}{number if number > 1 else ''}"
 
     def expr(self, e: Expr, scope: Scope) -> str:
         """The text of an expression, after the statements it needs."""
@@ -65,7 +68,7 @@ class Printer:
             return self._product(m, scope)
         if not m.guards and not m.factors:
             return scaled(f"ACC({scope.text(cells(m.binders))})", m.coefficient)
-        total = self.fresh()
+        total = self.fresh("part")
         self.put(f"ACC {total} = ACC(0);")
         closed = self._loops(m.binders, scope, plain=not any(isinstance(f, Apply) for f in m.factors))
         inner = scope.inner(m.binders, self.stage.names).knowing(m.guards)
@@ -149,14 +152,14 @@ class Printer:
 
     def _maximum(self, f: Maximum, scope: Scope) -> str:
         """The first that is allowed, then whatever is larger."""
-        largest, found = self.fresh(), self.fresh()
+        largest, found = self.fresh("largest"), self.fresh("found")
         self.put(f"ACC {largest} = ACC(0);")
         self.put(f"bool {found} = false;")
         closed = self._loops(f.binders, scope, plain=True)
         inner = scope.inner(f.binders, self.stage.names)
         guards = [text for g in f.guards if (text := inner.guard(g)) is not None]
         closed = self._only_where(guards, closed)
-        candidate = self.fresh()
+        candidate = self.fresh("candidate")
         self.put(f"const ACC {candidate} = {self.expr(f.body, inner)};")
         self.put(f"{largest} = !{found} || {largest} < {candidate} ? {candidate} : {largest};")
         self.put(f"{found} = true;")
@@ -185,6 +188,16 @@ def at_hand(
 
 FUNCTIONS = {"exp": "exp_of", "log": "log_of", "tanh": "tanh_of", "sigmoid": "sigmoid_of", "relu": "relu_of",
              "step": "step_of", "recip": "reciprocal"}  # fmt: skip
+
+
+def stored(cell: str, value: str) -> list[str]:
+    """The statement that stores a number, on as many lines as that takes.
+
+    >>> stored("Y[n]", "x + y")
+    ['Y[n] = REAL(x + y);']
+    """
+    whole = f"{cell} = REAL({value});"
+    return [whole] if len(whole) <= LINE else [f"{cell} =", f"    REAL({value});"]
 
 
 def scaled(text: str, coefficient: Fraction) -> str:
