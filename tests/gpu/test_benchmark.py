@@ -55,8 +55,8 @@ def test_the_script_runs_beside_pytorch(torch: ModuleType, tmp_path: Path, capsy
     assert "Not run" not in capsys.readouterr().out
     (path,) = tmp_path.glob("*.json")
     found = json.loads(path.read_text())
-    assert all(set(row["median_launches"]) == {"certiconv", "torch", "torch channels_last"} for row in found["layers"])
-    assert [set(row["median_launches"]) for row in found["steps"]] == [
+    assert all(set(row["median"]) == {"certiconv", "torch", "torch channels_last"} for row in found["layers"])
+    assert [set(row["median"]) for row in found["steps"]] == [
         {"certiconv", "certiconv graph", "torch", "torch compiled graph"}
     ]
 
