@@ -18,8 +18,9 @@ from codegen.emit import emit
 from codegen.execution import Refuted
 from codegen.module import context, printed
 from codegen.plan import BATCH, Plan, PlanError, Stage
-from codegen.plans import claims, im2col, nested, nhwc, phases, shift, toeplitz, winograd
-from codegen.plans.algorithms import NO_DILATION, UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
+from codegen.plans import claims, gemm, im2col, nested, nhwc, phases, shift, toeplitz, winograd
+from codegen.plans.algorithms import UNIT_STEPS, UNIT_STRIDE, Kind, with_kernel
+from codegen.plans.convolution import Windows
 from codegen.templates import numpy as templates
 from codegen.templates.numpy import clipping
 from derive.indices import Index, index, var, variables
@@ -37,9 +38,7 @@ SQUARE = Conv2d(2, 2, 3, padding=1)
 
 def prove(algorithm: str, results: Iterable[str], axes: int = 1) -> None:
     """The theorems about some results, for all sizes."""
-    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS, "shift": UNIT_STRIDE, "phases": NO_DILATION}.get(
-        algorithm, ()
-    )
+    limits = {"winograd2": with_kernel(3), "nested": UNIT_STEPS, "shift": UNIT_STRIDE}.get(algorithm, ())
     known = claims.claims(Kind(algorithm, axes, limits=limits))
     for result in results:
         known[result].prove()
@@ -195,6 +194,22 @@ def residues_exchanged(patch: Patch) -> None:
     patch.setattr(phases, "_kernel_by_phases", kernel)
 
 
+def phases_not_dilated(patch: Patch) -> None:
+    """Each kernel cell of a phase reads the next cell of the cotangent: right without dilation."""
+    original = phases._shifted
+    patch.setattr(phases, "_shifted", lambda g, kernel, w: original(g, kernel, undilated(w)))
+
+
+def phases_put_side_by_side(patch: Patch) -> None:
+    """The phases of the image follow each other cell by cell: right without dilation."""
+    original = phases._together
+    patch.setattr(phases, "_together", lambda x, each, w: original(x, each, undilated(w)))
+
+
+def undilated(w: Windows) -> Windows:
+    return replace(w, windows=tuple(replace(v, dilation=index(1)) for v in w.windows))
+
+
 def kernel_the_wrong_way_round(patch: Patch) -> None:
     """Convolution instead of cross-correlation: the first cell of a window meets the last of the kernel."""
     original = nhwc._kernel
@@ -337,6 +352,23 @@ def bias_left_out_of_the_text(patch: Patch) -> None:
     patch.setattr(scatter, "_plus", lambda c, p, at, moved, target, s: f"np.copyto({target.text}, {moved.source})")
 
 
+def cells_taken_for_windows(patch: Patch) -> None:
+    """Windows added back are taken for the image that they make: right where each of them is one cell of it."""
+    patch.setattr(gemm.conv, "is_product", lambda applied: True)
+
+
+def the_last_slice_counts(patch: Patch) -> None:
+    """Slices that meet are copied over one another: right where strides and dilations have no divisor in common."""
+    scatter = importlib.import_module("codegen.templates.numpy.scatter")
+    patch.setattr(scatter, "_met", lambda *_: "at most once")
+
+
+def nothing_where_no_slice_goes(patch: Patch) -> None:
+    """Cells of the result that no slice meets are left as they were."""
+    scatter = importlib.import_module("codegen.templates.numpy.scatter")
+    patch.setattr(scatter, "_met", lambda *_: "once")
+
+
 def result_of_the_first_block(patch: Patch) -> None:
     """Every block is put where the first one lies: right where there is one block."""
     module = importlib.import_module("codegen.convolution_module")
@@ -382,6 +414,8 @@ IN_PLANS = (
     InPlan(pieces_the_wrong_way_round, "nested", ("input_gradient",)),
     InPlan(residues_not_turned_on, "phases", ("forward", "weight_gradient")),
     InPlan(residues_exchanged, "phases", ("input_gradient",)),
+    InPlan(phases_not_dilated, "phases", ("input_gradient",)),
+    InPlan(phases_put_side_by_side, "phases", ("input_gradient",)),
     InPlan(kernel_the_wrong_way_round, "nhwc", ("forward", "input_gradient")),
     InPlan(added_back_a_cell_too_far, "nhwc", ("input_gradient",)),
     InPlan(channels_and_outputs_exchanged, "nhwc", ("weight_gradient",)),
@@ -408,6 +442,9 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (last_block_only, "nhwc", (), "weight_gradient.* is stage dV "),
     (last_block_only, "phases", (STRIDED, WIDE), "weight_gradient.* is stage dW "),
     (layout_not_kept, "nhwc", (STRIDED, WIDE), "out"),
+    (cells_taken_for_windows, "gemm", (Conv2d(2, 3, 1, 2), (3, 2, 5, 4)), "input_gradient.*ValueError"),
+    (the_last_slice_counts, "phases", (Conv1d(2, 2, 5, 2, dilation=4), (2, 2, 20)), "input_gradient.* is stage dX "),
+    (nothing_where_no_slice_goes, "phases", (Conv1d(2, 2, 3, 2, dilation=5), (2, 2, 14)), "input_gradient.* stage dX "),
     (last_block_only, "shift", (), "weight_gradient.* is stage dT "),
     (never_shifted, "shift", (), "forward.* is stage S "),
     (products_not_added, "shift", (), "forward.* is stage S "),
