@@ -352,11 +352,6 @@ def bias_left_out_of_the_text(patch: Patch) -> None:
     patch.setattr(scatter, "_plus", lambda c, p, at, moved, target, s: f"np.copyto({target.text}, {moved.source})")
 
 
-def cells_taken_for_windows(patch: Patch) -> None:
-    """Windows added back are taken for the image that they make: right where each of them is one cell of it."""
-    patch.setattr(gemm.conv, "is_product", lambda applied: True)
-
-
 def the_last_slice_counts(patch: Patch) -> None:
     """Slices that meet are copied over one another: right where strides and dilations have no divisor in common."""
     scatter = importlib.import_module("codegen.templates.numpy.scatter")
@@ -442,7 +437,6 @@ IN_TEXTS: list[tuple[Callable[[Patch], None], str, tuple[Any, ...], str]] = [
     (last_block_only, "nhwc", (), "weight_gradient.* is stage dV "),
     (last_block_only, "phases", (STRIDED, WIDE), "weight_gradient.* is stage dW "),
     (layout_not_kept, "nhwc", (STRIDED, WIDE), "out"),
-    (cells_taken_for_windows, "gemm", (Conv2d(2, 3, 1, 2), (3, 2, 5, 4)), "input_gradient.*ValueError"),
     (the_last_slice_counts, "phases", (Conv1d(2, 2, 5, 2, dilation=4), (2, 2, 20)), "input_gradient.* is stage dX "),
     (nothing_where_no_slice_goes, "phases", (Conv1d(2, 2, 3, 2, dilation=5), (2, 2, 14)), "input_gradient.* stage dX "),
     (last_block_only, "shift", (), "weight_gradient.* is stage dT "),
@@ -538,6 +532,22 @@ def test_axes_of_one_cell_may_be_anywhere_in_an_alias() -> None:
     for channels, size in ((1, 1), (2, 1), (1, 3)):
         layer = Conv1d(channels, 3, 1)
         assert check(emit(layer, input_shape=(2, channels, size), algorithm="im2col")).rows
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "layer", "message"),
+    [
+        ("gemm", Conv2d(2, 3, 1, 2), "dIn cannot be a view of dCol: its 40 cells an image are not 12"),
+        ("nhwc", Conv2d(2, 3, 2), "Col cannot be a view of In: its 96 cells an image are not 40"),
+        ("nhwc", Conv2d(2, 3, 1, padding=1), "Col cannot be a view of In: a margin lies between its elements"),
+    ],
+)
+def test_windows_are_no_view_of_an_image_unless_each_is_a_cell_of_it(
+    algorithm: str, layer: Conv, message: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(gemm.conv, "is_product", lambda applied: True)
+    with pytest.raises(PlanError, match=message):
+        emit(layer, input_shape=(3, 2, 5, 4), algorithm=algorithm)
 
 
 def test_there_are_fifteen_faults_and_more() -> None:
