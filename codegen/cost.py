@@ -18,6 +18,7 @@ from codegen.machine import PENALTIES, REFERENCE, Machine
 from codegen.plan import VIEWS, Plan, Stage, extent
 from codegen.templates.numpy.grouped import product_of
 from codegen.templates.numpy.matmul import Product, products_of
+from codegen.templates.numpy.scatter import meeting
 from codegen.templates.numpy.shifted import turn_of
 from derive.indices import Interval
 from derive.terms import Monomial, Read, Tensor
@@ -180,7 +181,7 @@ class _Model:
         moved = max(reads, key=lambda read: len({v for e in read.at for v in e.variables} - set(loops)))
         written = {v for e in moved.at for v in e.variables} | set(loops)
         cells = prod(self._length(stage, v, m) for v in written)
-        adds = any(v >= rank for v in loops)
+        adds = any(v >= rank for v in loops) and not (stage.template == "scatter" and meeting(stage) != "often")
         passes = PENALTIES.scaled if len(reads) > 1 else PENALTIES.added if adds else 1.0
         pace = self._pace(stage, m, moved, PENALTIES.run_added if adds else PENALTIES.run)
         hidden = pace * passes >= PENALTIES.across  # a slow walk hides the memory behind it

@@ -250,6 +250,9 @@ class Plan:
         if s.template == "view":
             if other.has_margin or s.has_margin:
                 raise PlanError(f"{s.name} cannot be a view of {s.into}: a margin lies between its elements")
+            ours, theirs = (cells_per_image(t) for t in (s.tensor, other.tensor))
+            if ours != theirs:
+                raise PlanError(f"{s.name} cannot be a view of {s.into}: its {ours} cells an image are not {theirs}")
             return
         if other.dims != s.dims or other.margin != s.margin:
             raise PlanError(f"{s.name} cannot take over the buffer of {s.into}: {other.dims} is not {s.dims}")

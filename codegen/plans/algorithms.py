@@ -85,12 +85,6 @@ def _one_side(applied: Applied) -> Limits | None:
     return with_kernel(side)
 
 
-def _undilated(applied: Applied) -> Limits | None:
-    """At most two axes, where the proof takes seconds."""
-    few = len(applied.windows) <= 2
-    return NO_DILATION if few and all(w.dilation.constant == 1 for w in applied.windows) else None
-
-
 def _unstrided(applied: Applied) -> Limits | None:
     return UNIT_STRIDE if all(w.stride.constant == 1 for w in applied.windows) else None
 
@@ -116,7 +110,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "direct": Algorithm(direct, groups=lambda _: True),
     "gemm": Algorithm(gemm, limits=_pointwise),
     "im2col": Algorithm(im2col, groups=lambda _: True),
-    "phases": Algorithm(phases, limits=_undilated),
+    "phases": Algorithm(phases),
     "shift": Algorithm(shift, limits=_unstrided),
     "nhwc": Algorithm(nhwc),
     "toeplitz2": Algorithm(toeplitz.planner(2), 2),
@@ -209,7 +203,7 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
             yield from (Kind("definition", axes, bias, groups=True, depthwise=own) for own in (False, True))
             yield Kind("im2col", axes, bias, groups=True)
             continue
-        for name in ("direct", "gemm", "im2col", "nhwc", "toeplitz2"):
+        for name in ("direct", "gemm", "im2col", "nhwc", "phases", "toeplitz2"):
             yield Kind(name, axes, bias)
         yield Kind("gemm", axes, bias, POINTWISE)
         yield Kind("definition", axes, bias)
@@ -217,7 +211,6 @@ def kinds(axes: int, *, groups: bool = False) -> Iterator[Kind]:
         if axes == 1:
             yield Kind("nested", axes, bias, UNIT_STEPS)
         if axes < 3:
-            yield Kind("phases", axes, bias, NO_DILATION)
             yield from (Kind(name, axes, bias, with_kernel(side)) for name, sides in SIDES.items() for side in sides)
 
 

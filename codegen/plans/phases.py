@@ -2,17 +2,19 @@
 
 Windows that are a stride s apart read every s-th cell of the last axis.  Split into phases first,
 
-    forward          Ph[..,r,q] = X[.., q s + r - p]             the last axis by its index modulo s
-                     Col[..,a,i] = Ph[.., a mod s, i + a // s]   contiguous copies again
+    forward          Ph[..,r,q] = X[.., q s + r - p]                 the last axis by its index modulo s
+                     Col[..,a,i] = Ph[.., a d mod s, i + a d // s]   contiguous copies again
 
-and the product is that of ``im2col``.  The input gradient adds a kernel cell a to the cells h with h + p = i s + a.
-With a = s t + r that is one phase of the kernel for each phase r of the image, h + p = s q + r; no two of them meet:
+and the product is that of ``im2col``.  The input gradient adds a kernel cell a to the cells h with h + p = i s + a d.
+With a = s t + r and q = i + t d that is h + p = s q + r d, for each phase r of the kernel one slice of the image:
 
-    input gradient   Wp[r,c,n,t] = W[n,c, s t + r]               the kernel by phases, zeros at its end
-                     Col[n,t,q] = G[n, q - t]
-                     P[r,c,q] = Wp Col, dX[c, s q + r - p] = P[r,c,q]
+    input gradient   Wp[r,c,n,t] = W[n,c, s t + r]                   the kernel by phases, zeros at its end
+                     Col[n,t,q] = G[n, q - t d]
+                     P[r,c,q] = Wp Col, dX[c, s q + r d - p] += P[r,c,q]
 
-so nothing is added up outside the product (a polyphase decomposition).  Without dilation, on one or two axes.
+(a polyphase decomposition).  Where s and d have no divisor in common the r d have different residues modulo s, so no
+two slices meet and they are copied: nothing is added up outside the product.  Where they have one, g, only every g-th
+cell is met, by g slices.
 """
 
 from __future__ import annotations
@@ -63,15 +65,16 @@ def _split(applied: Applied, w: Windows) -> Stage:
 
 
 def _columns(split: Tensor, w: Windows) -> Stage:
-    """``Col[b,c,a,i] = Ph[b,c, .., a mod s, i + a // s]``."""
+    """``Col[b,c,a,i] = Ph[b,c, .., a d mod s, i + a d // s]``."""
     last = w.windows[-1]
     box: list[Interval] = [*split.box[:2]]
     box += [(index(0), each.kernel) for each in w.windows] + [(index(0), tiles) for tiles in w.tiles]
     at = variables(0, len(box))
     (b, c), a, i = at[:2], at[2 : 2 + w.axes], at[2 + w.axes :]
     outer = [w.read(axis, i[axis], a[axis]) for axis in range(w.axes - 1)]
-    turns = a[-1] // last.stride
-    cells = [*outer, a[-1] - turns * last.stride, i[-1] + turns]
+    reach = a[-1] * last.dilation
+    turns = reach // last.stride
+    cells = [*outer, reach - turns * last.stride, i[-1] + turns]
     return Stage(define("Col", box, term(len(box), split[(b, c, *cells)])), "strided", letters_of(w), w.loops("a"))
 
 
@@ -115,22 +118,22 @@ def _kernel_by_phases(weight: Tensor, w: Windows) -> Stage:
 
 
 def _shifted(g: Tensor, kernel: Tensor, w: Windows) -> Stage:
-    """``Col[b,n,t,q] = G[b,n, q - t]``."""
+    """``Col[b,n,t,q] = G[b,n, q - t d]``."""
     places = [(v.size - 1 + v.before) // v.stride + 1 for v in w.windows]
     box: list[IndexLike | Interval] = [*g.box[:2], *kernel.box[w.axes + 2 :], *places]
     at = variables(0, len(box))
     b, n, t, q = at[0], at[1], at[2 : 2 + w.axes], at[2 + w.axes :]
-    body = term(len(box), g[(b, n, *(qk - tk for qk, tk in zip(q, t, strict=True)))])
+    body = term(len(box), g[(b, n, *(qk - tk * v.dilation for v, qk, tk in zip(w.windows, q, t, strict=True)))])
     letters = f"b n {_names(w, 't')} {_names(w, 'q')}"
     return Stage(define("Col", box, body), "strided", letters, loops=_loops(w, "t"))
 
 
 def _together(x: Tensor, each: Tensor, w: Windows) -> Stage:
-    """``dX[b,c,h] = Sum_{r,q} [h + p == s q + r] P[b,r,c,q]``."""
+    """``dX[b,c,h] = Sum_{r,q} [h + p == s q + r d] P[b,r,c,q]``."""
     depth = 2 + w.axes
     b, c, *h = variables(0, depth)
     r, q = variables(depth, w.axes), variables(depth + w.axes, w.axes)
-    guards = [equal(h[k], v.stride * q[k] + r[k] - v.before) for k, v in enumerate(w.windows)]
+    guards = [equal(h[k], v.stride * q[k] + v.dilation * r[k] - v.before) for k, v in enumerate(w.windows)]
     over = [*each.box[1 : 1 + w.axes], *each.box[2 + w.axes :]]
     body = term(depth, each[(b, *r, c, *q)], over=over, guards=guards)
     letters = f"b c {w.letters('h')} {_names(w, 'r')} {_names(w, 'q')}"

@@ -88,7 +88,6 @@ def cases(draw: st.DrawFn, algorithm: str, axes: tuple[int, ...] = (1, 2, 3)) ->
     for _ in range(rank):
         k = side if square else draw(st.integers(1, 2 * most if unit else most))
         s, d = (1, 1) if unit else (draw(st.integers(1, most)), draw(st.integers(1, most)))
-        d = 1 if algorithm == "phases" else d
         s = 1 if algorithm == "shift" else s
         p, rest = draw(st.integers(0, most)), draw(st.integers(0, s - 1))
         outputs = draw(st.sampled_from(_edges(tile, most)))

@@ -258,6 +258,10 @@ CHECKED = [
     (Conv3d(1, 2, (2, 1, 2), padding=(0, 1, 1)), (1, 1, 3, 3, 2), ("shift",)),
     (Conv1d(2, 2, 4, stride=3, padding=3, dilation=2, bias=False), (1, 2, 5), ("im2col", "nhwc", "toeplitz2")),
     (Conv1d(2, 2, 4, stride=3, padding=3), (1, 2, 8), ("phases",)),
+    (Conv1d(2, 2, 4, stride=3, padding=3, dilation=2), (2, 2, 9), ("phases",)),
+    (Conv1d(2, 3, 5, stride=2, padding=1, dilation=4, bias=False), (2, 2, 20), ("phases",)),
+    (Conv2d(2, 2, (3, 4), (4, 2), (2, 1), (6, 3)), (1, 2, 15, 12), ("phases",)),
+    (Conv3d(1, 2, (3, 1, 2), (2, 3, 1), (1, 0, 1), (1, 2, 2)), (2, 1, 5, 4, 3), ("phases",)),
     (Conv2d(2, 3, 3, padding=(0, 2)), (2, 2, 5, 4), ("winograd2", "winograd4")),
     (Conv2d(1, 2, 2, padding=1), (2, 1, 3, 4), ("winograd2", "winograd4")),
     (Conv2d(2, 3, (3, 2), (2, 1), (3, 0), (1, 2)), (2, 2, 4, 5), ("im2col", "nhwc", "toeplitz2")),
@@ -289,12 +293,14 @@ def test_the_text_computes_its_stages_and_quotes_theorems(layer: Conv, shape: tu
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "axes"), [(name, axes) for name in ALGORITHMS for axes in (1, 2) if (name, axes) != ("nested", 2)]
+    ("algorithm", "axes"),
+    [(name, axes) for name in ALGORITHMS for axes in (1, 2) if (name, axes) != ("nested", 2)] + [("phases", 3)],
 )
 def test_the_committed_theorems_are_quoted(algorithm: str, axes: int) -> None:
-    kind = {1: Conv1d, 2: Conv2d}[axes]
+    kind = {1: Conv1d, 2: Conv2d, 3: Conv3d}[axes]
     stride, groups = 1 if algorithm in (*TOOM_COOK, "shift") else 2, 3 if algorithm == "depthwise" else 1
-    layer = kind(3, 3, 3, stride, padding=1, groups=groups)
+    dilation = 3 if algorithm == "phases" else 1
+    layer = kind(3, 3, 3, stride, padding=1, dilation=dilation, groups=groups)
     emitted = codegen.emit(layer, input_shape=(2, 3, *[9] * axes), algorithm=algorithm)
     assert list(emitted.theorems) == list(emitted.plans) == list(RESULTS)
     assert len(set(emitted.theorems.values())) == len(RESULTS)

@@ -21,6 +21,7 @@ from codegen.module import context, printed
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.clipping import Clip, clips_of, statements
+from codegen.templates.numpy.scatter import meeting
 from codegen.templates.numpy.scope import Scope
 from derive.indices import equal, index, interval, var
 from derive.terms import Tensor, define, tensor, term
@@ -304,3 +305,19 @@ def test_a_clipped_stage_shares_its_buffer_with_nothing(make: Callable[[], Plan]
     plan = make().check()
     with pytest.raises(PlanError, match=re.escape(message)):
         printed(context(plan, {t.name: t.name for t in plan.inputs}), plan.stages)
+
+
+@given(
+    size=st.integers(1, 14), step=st.integers(1, 5), slope=st.integers(0, 6), before=st.integers(-2, 4),
+    slots=st.integers(1, 6), turns=st.integers(1, 5),
+)  # fmt: skip
+def test_how_often_slices_meet_a_cell(size: int, step: int, slope: int, before: int, slots: int, turns: int) -> None:
+    """``D[b,h] = Sum_{r,q} [h == s q + r d - p] S[b,r,q]``, counted one by one."""
+    s = tensor("S", BATCH, turns, slots)
+    guard = equal(var(1), step * var(3) + slope * var(2) - before)
+    body = term(2, s[var(0), var(2), var(3)], over=s.box[1:], guards=[guard])
+    stage = Stage(define("D", [BATCH, size], body), "scatter", "b h r q", ("r",))
+    cells = [step * q + slope * r - before for r in range(turns) for q in range(slots)]
+    times = [cells.count(h) for h in range(size)]
+    wanted = "often" if max(times) > 1 else "once" if min(times) == 1 else "at most once"
+    assert meeting(stage) == (wanted if slope else "often")  # what r does not move is summed over it

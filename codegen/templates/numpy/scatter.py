@@ -2,10 +2,14 @@
 
 The Toeplitz form of a kernel, the way back from windows to an image (col2im), tiles of outputs put together.  Each
 equation is solved for an axis of the result; what would be written outside the box is left out (``clipping``).  Where
-the slices cover every cell just once, a term that is added to all of them, such as a bias, is added on the way.
+no two slices meet, they are copied and not added; where they cover every cell too, a term that is added to all of
+them, such as a bias, is added on the way.
 """
 
 from __future__ import annotations
+
+from itertools import product
+from typing import Literal
 
 from codegen.plan import PlanError, Stage, extent, number
 from codegen.templates.numpy.clipping import clips_of, statements
@@ -13,7 +17,7 @@ from codegen.templates.numpy.scope import Scope, scope_of
 from codegen.templates.numpy.strided import Moved, added, left_zero, numbers, once, parts
 from codegen.templates.numpy.text import Context, only_monomial
 from codegen.templates.numpy.views import View, read_view, stored_view
-from derive.indices import Guard, Index, Zero, var
+from derive.indices import Guard, Index, Zero, index, var
 from derive.terms import Monomial, Read
 
 
@@ -34,15 +38,15 @@ def scatter(ctx: Context, stage: Stage) -> list[str]:
 
     _check_variables(stage, read, scope, set(target(scope).axes))
     loops = sorted(scope.loops)
-    covered = _covered_once(stage, at, scope)
+    met = _met(stage, at, scope)
     if plus is not None:
-        if not covered or factors or m.coefficient != 1:
+        if met != "once" or factors or m.coefficient != 1:
             raise PlanError(f"{stage.name}: {plus.text} is added where slices cover every cell once, as they are")
         return statements(scope, loops, clips, lambda here: [_plus(ctx, plus, at, moved(here), target(here), here)])
     # Loops that run once meet every cell at most once; a cell that is never met stays the zero it was made.
-    if covered or not stage.accumulates:
+    if met != "often" or not stage.accumulates:
         once_each = statements(scope, loops, clips, lambda here: once(ctx, stage, m, moved(here), target(here).text))
-        if covered:
+        if met == "once":
             return once_each
         if stage.name in ctx.plan.placed:
             return [f"{ctx.arrays[stage.name]}.fill(0)", *once_each]
@@ -106,21 +110,39 @@ def _plus(ctx: Context, plus: Read, at: list[Index], moved: Moved, target: View,
     return f"np.add({moved.source}, {other}, out={target.text})"
 
 
-def _covered_once(stage: Stage, at: list[Index], scope: Scope) -> bool:
-    """Whether the slices meet every cell of the box exactly once, axis by axis."""
+Meeting = Literal["once", "at most once", "often"]
+
+
+def meeting(stage: Stage) -> Meeting:
+    """How often the slices of a stage meet a cell of its box: every cell once, or some of them never, or often."""
+    m, _ = _terms(stage)
+    scope = scope_of(stage, m.binders)
+    return _met(stage, _written_at(stage, m, scope), scope)
+
+
+def _met(stage: Stage, at: list[Index], scope: Scope) -> Meeting:
+    """The same, axis by axis, for cells that are written at these indices."""
     used: list[int] = []
+    everywhere = True
     for axis, e in enumerate(at):
         if e == var(axis):
             continue
-        size, vectors = extent(stage.tensor.box[axis]), scope.vectors(e)
-        if size is None or len(vectors) != 1 or set(e.variables) & set(used):
-            return False
-        used += e.variables
-        cells = sorted(number(scope.written_out(choice).put(e)) for choice in scope.choices(sorted(e.variables)))
-        low = number(stage.tensor.box[axis][0])
-        if [cell for cell in cells if low <= cell < low + size] != list(range(low, low + size)):
-            return False
-    return set(used) == set(range(stage.tensor.rank, len(scope.letters)))
+        size, levels = extent(stage.tensor.box[axis]), sorted(e.variables)
+        slopes = [slope for level in levels if (slope := e.slope(level)) is not None]
+        if size is None or len(slopes) < len(levels) or len(scope.vectors(e)) != 1 or set(levels) & set(used):
+            return "often"
+        used += levels
+        start = number(e - sum((slope * var(level) for slope, level in zip(slopes, levels, strict=True)), index(0)))
+        ranges = [range(*(number(end) for end in scope.intervals[level])) for level in levels]
+        low, every = number(stage.tensor.box[axis][0]), product(*ranges)
+        cells = [start + sum(a * v for a, v in zip(slopes, values, strict=True)) for values in every]
+        inside = [cell for cell in cells if low <= cell < low + size]
+        if len(set(inside)) < len(inside):
+            return "often"
+        everywhere = everywhere and len(inside) == size
+    if set(used) != set(range(stage.tensor.rank, len(scope.letters))):
+        return "often"
+    return "once" if everywhere else "at most once"
 
 
 def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
