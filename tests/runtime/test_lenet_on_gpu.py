@@ -143,7 +143,7 @@ def check_the_certificate(finished: Finished) -> None:
         "The CUDA text computes its stages: forward, loss, every gradient and the step of SGD",
         "Exact execution in the integers modulo p = 2^61 - 1",
         "no kernel reads or writes outside an array",
-        "the executor: its model of CUDA, and the C++ compiler (runtime.simt)",
+        "the executor (runtime.simt): its model of CUDA, and g++, whose flags keep it from merging or copying",
         "that NVRTC and the GPU do as the model does",
     ):
         assert words in finished.words, words
