@@ -35,7 +35,7 @@ def measured(*, threads: int = 1) -> Machine:
     with blas_threads(1):
         gemm = measure().gemm / 1e9
         cells = np.ones(1 << 15, np.float32)  # with its copy half of a cache of 512 KB
-        copied, one, few = np.empty_like(cells), np.empty(1, np.float32), np.empty((1, 1), np.float32)
+        copied, one, few = np.empty_like(cells), np.empty(1, np.float32), np.zeros((1, 1), np.float32)
         longer = _least(lambda: np.copyto(copied, cells)) - _least(lambda: np.copyto(one, cells[:1]))
         copy = 1e9 * longer / len(cells)
         call = 1e6 * _least(lambda: np.matmul(few, few, out=few))
