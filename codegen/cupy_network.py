@@ -19,6 +19,7 @@ from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import Shares, added_up, alone
+from codegen.templates.cuda.splitting import AHEAD, BLOCKS
 from codegen.templates.cuda.spread import product_of
 from codegen.templates.cuda.text import grouped
 from codegen.wording import wrapped
@@ -101,6 +102,7 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     cuda = cuda_text(numbers, every_kernel)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
+        blocks=BLOCKS, ahead=AHEAD,
         narrow=largest_narrow_batch({"network": plan}), kernels=every_kernel, launches=len(printed) + 1, source=cuda,
         parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=forward,
@@ -143,8 +145,8 @@ def _buffers(kernels: Kernels, sums: Iterable[Shares]) -> list[str]:
     for shares in sums:
         name = shares.stage.name
         lines += [
-            f"blocks, terms = {shares.kernel.blocks}, {shares.kernel.terms}",
-            f"self.{name}_cut = share(blocks, terms), splits(blocks, terms)",
+            f"sizes = {shares.kernel.blocks}, {shares.kernel.terms}, {shares.kernel.at_once}",
+            f"self.{name}_cut = share(*sizes), splits(*sizes)",
             f"self.{shares.array} = cupy.empty(self.{name}_cut[1] * {grouped(shares.count)}, SUM)",
         ]
     return lines

@@ -27,6 +27,7 @@ class Kernel:
         threads: of a block.
         terms: of the sum that is split into shares, as Python in ``N``; then the last array is that of the shares, and
             the length of a share and the number of shares are passed after ``N``.
+        at_once: how many terms of a share are fetched together.
         results: how many numbers each share gives.
         adds: whether it adds up the shares of the kernel before it, whose number is passed after ``N``.
     """
@@ -37,6 +38,7 @@ class Kernel:
     blocks: str
     threads: int = BLOCK
     terms: str = ""
+    at_once: int = 1
     results: str = ""
     adds: bool = False
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import Numbers
+from codegen.templates.cuda.splitting import AHEAD
 from codegen.templates.cuda.text import words_of
 
 
@@ -48,7 +49,7 @@ __device__ __forceinline__ ACC hit(long long label, INDEX n, INDEX classes)
 def cuda_text(numbers: Numbers, kernels: Iterable[Kernel]) -> str:
     """The CUDA text of a module: its head, and its kernels."""
     texts = [kernel.text for kernel in kernels]
-    head = template("prelude.cu").render(**vars(numbers), functions=FUNCTIONS, used=words_of(texts))
+    head = template("prelude.cu").render(**vars(numbers), ahead=AHEAD, functions=FUNCTIONS, used=words_of(texts))
     return "\n".join([head, *(f"\n{text}" for text in texts)])
 
 

@@ -55,5 +55,5 @@ def reduced(plan: Plan, stage: Stage, formula: list[str]) -> Shares:
         f"  if (threadIdx.x == 0) {shares}[{place}] = sum;",
         "}",
     ]
-    first = Kernel(name, "\n".join(lines), (*read, shares), results, terms=depth, results=results)
+    first = Kernel(name, "\n".join(lines), (*read, shares), results, terms=depth, at_once=BLOCK, results=results)
     return Shares(first, stage, term(rank, TOTAL[()]), scope, (), tuple(range(rank)))
