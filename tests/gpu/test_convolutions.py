@@ -31,6 +31,7 @@ Array = Any
 LARGER = {
     "rows, columns and terms beyond one tile": Case(Conv2d(5, 33, 3, padding=1), (3, 5, 7, 7), "direct"),
     "groups": Case(Conv2d(8, 12, 3, padding=1, groups=4), (2, 8, 6, 5), "direct"),
+    "a product a group": Case(Conv2d(6, 18, 3, padding=1, groups=2), (2, 6, 6, 5), "direct"),
     "three axes": Case(Conv3d(3, 4, 2, dilation=2), (2, 3, 5, 4, 5), "direct"),
     "residues of a stride, in groups": Case(
         Conv2d(6, 8, 5, stride=(2, 3), padding=2, groups=2), (2, 6, 9, 8), "direct"
@@ -128,7 +129,9 @@ def test_drawn_layers_round_within_the_bound_and_always_alike(machine: Machine, 
 
 
 @pytest.mark.parametrize(
-    ("case", "numbers"), [*zip(LARGER.values(), ("float32", "float16", "tf32", "float16"), strict=True)], ids=LARGER
+    ("case", "numbers"),
+    [*zip(LARGER.values(), ("float32", "float16", "float16", "tf32", "float16"), strict=True)],
+    ids=LARGER,
 )
 def test_a_layer_larger_than_a_tile(machine: Machine, case: Case, numbers: str) -> None:
     for each in (numbers,) if machine.name == "simt" else NUMBERS:
