@@ -7,7 +7,8 @@ A GEMM is ``C[m; n] = Sum_k A[m; k] B[k; n]``, and so is every convolution, with
     dW[n,c,a] = Sum_{b,i} G[b,n,i] X[b,c, i s + a d - p]            rows n, columns (c,a), depth (b,i)
 
 *Rows* are the axes of the result that only the left factor is read at, *columns* those of the right factor alone,
-*depth* the variables of the sum; axes at which both are read are a *batch* of products.  What else there is in the
+*depth* the variables of the sum; axes at which both are read are a *batch* of products, as groups are once they have
+an axis of their own (``codegen.grouping``).  What else there is in the
 stage, a bias or a function of the sum, is its *epilogue*, an expression in the number ``TOTAL`` that the product gives.
 """
 
@@ -89,7 +90,7 @@ def _monomials(e: Expr) -> list[Monomial]:
 def _sides(stage: Stage, reads: list[Read], guards: tuple[Guard, ...]) -> tuple[Side, Side] | None:
     """The two factors with their guards; None for a guard that speaks of both.
 
-    First the one without the batch; where the result has no batch, the one with the result's first axis.
+    First the one without the batch; where the result has no batch, the one with the first axis that only one has.
     """
     first, second = (Side(read, ()) for read in reads)
     for guard in guards:
@@ -101,7 +102,8 @@ def _sides(stage: Stage, reads: list[Read], guards: tuple[Guard, ...]) -> tuple[
         else:
             return None
     batch = {axis for axis, bounds in enumerate(stage.tensor.box) if is_batch(bounds)}
-    turned = batch & first.levels if batch else 0 in second.levels - first.levels
+    alone = (first.levels ^ second.levels) & frozenset(range(stage.tensor.rank))
+    turned = batch & first.levels if batch else bool(alone) and min(alone) in second.levels
     return (second, first) if turned else (first, second)
 
 

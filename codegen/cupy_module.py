@@ -17,6 +17,7 @@ from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text, uses_tensor_cores
+from codegen.templates.cuda.splitting import AHEAD, BLOCKS
 from codegen.templates.cuda.text import grouped
 from derive.layers import Applied
 from derive.terms import Tensor
@@ -77,8 +78,8 @@ def cupy_source(
     source = template("convolution.py").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
-        kernels=kernels, source=cuda, precision=_precision(dtype, kernels, tf32=tf32), cores=cores,
-        filled_up=fills_up(applied, plans),
+        blocks=BLOCKS, ahead=AHEAD, kernels=kernels, source=cuda, cores=cores,
+        precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
     )  # fmt: skip
@@ -160,10 +161,10 @@ def _launched(kernel: Kernel, result: str) -> list[str]:
     if not part.terms:
         return [f'_launch("{kernel.name}", {part.blocks}, {kernel.threads}, ({arrays}), N)']
     return [
-        f"blocks, terms = {part.blocks}, {part.terms}",
-        "length, count = share(blocks, terms), splits(blocks, terms)",
+        f"sizes = {part.blocks}, {part.terms}, {part.at_once}",
+        "length, count = share(*sizes), splits(*sizes)",
         f"{kernel.arrays[-1]} = cupy.empty(count * {grouped(part.results)}, SUM)",
-        f'_launch("{kernel.name}", blocks * count, {kernel.threads}, ({arrays}), N, length, count)',
+        f'_launch("{kernel.name}", sizes[0] * count, {kernel.threads}, ({arrays}), N, length, count)',
     ]
 
 
@@ -171,9 +172,9 @@ def largest_narrow_batch(plans: Mapping[str, Plan]) -> int:
     """A batch up to which every number that a kernel computes is sure to be below 2^31.
 
     Such a number is a place in an array, or that of a row, column or term, of which there are no more than elements in
-    some array; it may lie beyond the end by a tile, and an end by less than a share, half of the terms at most.
-    Twice the elements of the largest array, with a tile to spare, are more than that.  An array without a batch has as
-    many elements for any: it fits, or no batch does.
+    some array; it may lie beyond the end by a tile, and an end by less than a share, half of the terms and a fetch at
+    most.  Twice the elements of the largest array, with a tile to spare, are more than that.  An array without a batch
+    has as many elements for any: it fits, or no batch does.
     """
     tensors = [t for plan in plans.values() for t in _tensors(plan)]
     growing = [t for t in tensors if any(map(is_batch, t.box))]

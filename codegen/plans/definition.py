@@ -7,7 +7,8 @@
 
 The input gradient is gathered: each cell collects what reached it, so every cell is written once and nothing is added
 to memory.  A CUDA kernel fetches elements by these very indices, a block at a time (``codegen.templates.cuda``), so no
-stage comes before the result.  In groups of Og outputs and Cg inputs, output n reads the inputs (n // Og) Cg + c.
+stage comes before the result.  In groups of Og outputs and Cg inputs, output n reads the inputs (n // Og) Cg + c, and a
+group is a product by itself.
 
 Where most terms of that sum are zero, by strides or by groups, ``codegen.plans.residues`` has the same without them.
 """
@@ -18,6 +19,7 @@ from dataclasses import replace
 from math import prod
 
 from codegen.contraction import contraction
+from codegen.grouping import by_groups
 from codegen.plan import Plan, Stage, is_batch
 from codegen.plans import convolution as conv
 from codegen.plans.convolution import Result
@@ -40,6 +42,8 @@ def definition(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     >>> plans = definition(Conv2d(64, 64, 3, padding=1).on(tensor("X", BATCH, 64, 56, 56)))
     >>> {name: [(s.name, s.template) for s in plan.stages] for name, plan in plans.items()}  # doctest: +ELLIPSIS
     {'forward': [('Z', 'product')], 'input_gradient': [('dX', 'product')], 'weight_gradient': [('dW', 'product')], ...}
+    >>> definition(Conv2d(64, 64, 3, groups=4).on(tensor("X", BATCH, 64, 56, 56)))["forward"].stages[0].template
+    'product'
     """
     axes = len(applied.windows)
     output = define("Z", list(applied.y.box), _forward(applied))
@@ -95,7 +99,7 @@ def _forward(applied: Applied) -> Expr:
 def _result(tensor: Tensor, *letters: str) -> Result:
     """The one stage of a result: as a matrix product where that pays, else as a sum over the batch, if it is one."""
     stage = Stage(tensor, "product", " ".join(letters))
-    if is_product(stage):
+    if is_product(by_groups(stage)):
         return Result((stage,))
     summed = [b for m in stage.body.monomials for b in m.binders]
     return Result((replace(stage, template="reduce" if any(map(is_batch, summed)) else "cells"),))

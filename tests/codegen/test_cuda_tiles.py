@@ -18,7 +18,7 @@ from codegen.plans.definition import definition
 from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text
-from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, best_tile
+from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile
 from derive.layers import Applied, Conv1d, Conv2d, Layer, lenet
 from derive.terms import tensor
 from runtime import simt
@@ -158,14 +158,6 @@ def test_a_text_holds_the_functions_that_it_uses_and_each_once(
     products = emitted.cuda.count("tile.multiply")
     assert emitted.cuda.count("Slice {") == (1 if products else 0)
     assert products == {"float32": 14, "float16": 3, "float64": 0}[dtype]
-
-
-def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:
-    large = best_tile(TILES, 512, 100_000, 4608, splits=False, itemsize=4)
-    small = best_tile(TILES, 8, 1_000_000, 25, splits=False, itemsize=4)
-    assert (large.rows, large.columns) == (128, 128)
-    assert small.rows == 8
-    assert best_tile(TILES, 512, 100_000, 4608, splits=False, itemsize=8).own_bytes * 8 <= 256
 
 
 def test_a_convolution_as_a_product() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from codegen.grouping import by_groups, groups_of
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.cuda.cells import cells_part
 from codegen.templates.cuda.kernels import BLOCK, Kernel, Part, whole
@@ -46,6 +47,9 @@ def print_stage(
     names = between(plan, then) if then is not None and then.template == "spread" else ()
     every = (*locals_of(plan, stage), stage, *names, then, pool, column)
     said = [line for s in every if s for line in wrapped(plain(formula(s)))]
+    if stage.template == "product" and (groups := groups_of(stage)) is not None:
+        said.append(f"Here {stage.names[groups.axis]} is {groups.size} * g + m: number m of group g.")
+        stage = by_groups(stage)
     match stage.template:
         case "cells" | "local":
             return cells_part(plan, stage, said, threads or BLOCK)

@@ -52,6 +52,7 @@ class Part:
         memory: the C type of its shared memory, if it has any.
         terms: of the sum that is split into shares, as Python in ``N``; then the last array is that of the shares, and
             ``numbers`` are the length of a share and the number of shares.
+        at_once: how many terms of a share are fetched together.
         results: how many numbers each share gives.
         costs: by the number of threads, what a model says of a block with so many; empty where any number will do.
     """
@@ -67,6 +68,7 @@ class Part:
     numbers: tuple[str, ...] = ()
     memory: str = ""
     terms: str = ""
+    at_once: int = 1
     results: str = ""
     costs: Mapping[int, float] = field(default_factory=dict, compare=False)
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from codegen.contraction import TOTAL, Contraction, Side, contraction
 from codegen.plan import Plan, PlanError, Stage, reads_of
+from codegen.templates.cuda.choice import BATCHES, Product, best_tile, costs
 from codegen.templates.cuda.declarations import LINE, gathered, unflattened, used
 from codegen.templates.cuda.kernels import Part, kernel_name, pointers, template
 from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
@@ -31,7 +32,7 @@ from codegen.templates.cuda.shares import Shares, is_split
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
 from codegen.templates.cuda.text import Scope, cells, grouped, kind_of
-from codegen.templates.cuda.tiling import IMAGES, TILES, AnyTile, best_tile, costs
+from codegen.templates.cuda.tiling import TILES, AnyTile
 from codegen.templates.cuda.value import Printer, at_hand, stored
 from derive.indices import Index, var, variables
 from derive.terms import Read, Substitution
@@ -56,7 +57,7 @@ def product_part(
     """
     c, scope = _contraction(stage)
     sizes = _sizes(c, scope)
-    layout = Layout(c, scope, best_tile(tiles, *sizes, splits=False, itemsize=itemsize))
+    layout = Layout(c, scope, best_tile(tiles, sizes, itemsize=itemsize))
     target = then or stage
     read = reads(plan, *_both(plan, stage, then))
     written = [target.name]
@@ -76,7 +77,7 @@ def product_part(
     return Part(
         kernel_name(target), target.name, (*formula, *told(layout)), pointers(read, *written),
         _printed(layout, results, store=store), layout.blocks, layout.tile.threads,
-        memory=f"{layout.tile.cuda()}::Memory", costs=costs(tiles, *sizes, splits=False, itemsize=itemsize),
+        memory=f"{layout.tile.cuda()}::Memory", costs=costs(tiles, sizes, itemsize=itemsize),
     )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def product_shares(
     if column is not None and not _is_column(column, c):
         raise PlanError(f"{column.name}: {column.body.text} is not the sum of the left factor of {stage.name}")
     sizes = _sizes(c, scope, further=int(ones))
-    tile = best_tile(tiles, *sizes, splits=True, itemsize=itemsize)
+    tile = best_tile(tiles, sizes, itemsize=itemsize)
     layout = Layout(c, scope, tile, ones)
     factors = {c.left.read.tensor.name, c.right.read.tensor.name}
     read = tuple(t for t in reads(plan, stage) if t in factors)
@@ -131,19 +132,23 @@ def product_shares(
     part = Part(
         kernel_name(stage), stage.name, (*formula, *told(layout)), pointers(read, target, partial=True),
         _printed(layout, results, store="store"), layout.blocks, tile.threads, numbers=("share", "splits"),
-        memory=f"{tile.cuda()}::Memory", terms=scope.text(layout.count(c.depth)),
+        memory=f"{tile.cuda()}::Memory", terms=scope.text(layout.count(c.depth)), at_once=tile.depth,
         results=scope.text(layout.count(c.rows) * layout.columns * layout.count(c.batch)),
-        costs=costs(tiles, *sizes, splits=True, itemsize=itemsize),
+        costs=costs(tiles, sizes, itemsize=itemsize),
     )  # fmt: skip
     return Shares(part, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)
 
 
-def _sizes(c: Contraction, scope: Scope, *, further: int = 0) -> tuple[int, int, int]:
-    """Rows, columns with ``further`` ones, and depth, for a batch of ``IMAGES``."""
-    rows, columns, depth = (
-        cells(scope.intervals[v] for v in group).evaluate({"N": IMAGES}) for group in (c.rows, c.columns, c.depth)
-    )
-    return rows, columns + further, depth
+def _sizes(c: Contraction, scope: Scope, *, further: int = 0) -> list[Product]:
+    """The product, with ``further`` columns of ones, for each batch that is expected."""
+    found = []
+    for batch in BATCHES:
+        rows, columns, terms, times = (
+            cells(scope.intervals[v] for v in group).evaluate({"N": batch})
+            for group in (c.rows, c.columns, c.depth, c.batch)
+        )
+        found.append(Product(rows, columns + further, terms, times, is_split(scope, c.depth)))
+    return found
 
 
 def is_sum_over_batch(stage: Stage) -> bool:
@@ -264,6 +269,6 @@ def _along_depth(read: Read, scope: Scope, group: tuple[int, ...], depth: tuple[
     def run(levels: tuple[int, ...]) -> int:
         last = read.at[-1]
         near = [v for v in levels if (parts := last.linear_in(v)) and parts[0].constant not in (0, None)]
-        return max((cells([scope.intervals[v]]).evaluate({"N": IMAGES}) for v in near), default=0)
+        return max((cells([scope.intervals[v]]).evaluate({"N": BATCHES[0]}) for v in near), default=0)
 
     return run(depth) > run(group)

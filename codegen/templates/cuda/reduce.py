@@ -51,6 +51,6 @@ def reduced(plan: Plan, stage: Stage, formula: list[str], threads: int = BLOCK) 
     ]
     first = Part(
         kernel_name(stage), stage.name, tuple(formula), pointers(read, shares, partial=True, labels=plan.labels),
-        tuple(lines), results, threads, numbers=("share", "splits"), terms=depth, results=results,
+        tuple(lines), results, threads, numbers=("share", "splits"), terms=depth, at_once=threads, results=results,
     )  # fmt: skip
     return Shares(first, stage, term(rank, TOTAL[()]), scope, (), tuple(range(rank)))

@@ -1,14 +1,12 @@
-"""How a matrix product is cut up among blocks, warps and threads, and which way suits which sizes."""
+"""How a matrix product is cut up among blocks, warps and threads; ``choice`` says which way suits which sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from typing import ClassVar
 
-IMAGES = 64  # how many images a batch is taken to have where a tile is chosen
 OWN_BYTES = 256  # of sums in the registers of a thread
-PROCESSORS = 132  # multiprocessors that want a block each
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,7 @@ class Tile:
     own_rows: int
     own_columns: int
     depth: int = 8
+    rate: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
@@ -54,13 +53,17 @@ class Tile:
 
 @dataclass(frozen=True)
 class TensorTile:
-    """The same for tensor cores: rows and columns of a warp, and how many pairs of terms are in shared memory."""
+    """The same for tensor cores: rows and columns of a warp, and how many pairs of terms are in shared memory.
+
+    ``rate``: how many times as many terms they multiply in the same time.
+    """
 
     rows: int
     columns: int
     own_rows: int
     own_columns: int
     pairs: int = 16
+    rate: int = 8
 
     @property
     def name(self) -> str:
@@ -109,35 +112,11 @@ HALVES: tuple[AnyTile, ...] = (
     TensorTile(128, 128, 64, 32), TensorTile(64, 128, 32, 32), TensorTile(128, 64, 32, 32), TensorTile(64, 64, 32, 32),
     TensorTile(32, 128, 32, 32), TensorTile(16, 128, 16, 32), TensorTile(32, 32, 16, 16), TensorTile(16, 32, 16, 16),
 )  # fmt: skip
-TF32: tuple[AnyTile, ...] = tuple(TensorTile(t.rows, t.columns, t.own_rows, t.own_columns, pairs=8) for t in HALVES)
+TF32: tuple[AnyTile, ...] = tuple(
+    TensorTile(t.rows, t.columns, t.own_rows, t.own_columns, pairs=8, rate=4) for t in HALVES
+)
 
 
 def fitting(candidates: Sequence[AnyTile], itemsize: int) -> tuple[AnyTile, ...]:
     """The tiles whose sums stay in registers, for numbers of so many bytes: larger numbers need smaller tiles."""
     return tuple(tile for tile in candidates if tile.own_bytes * itemsize <= OWN_BYTES)
-
-
-def cost(tile: AnyTile, rows: int, columns: int, depth: int, *, splits: bool) -> float:
-    """The work of a product cut up so, by a simple model: padded cells, and what is fetched for each."""
-    blocks = ceil(rows / tile.rows) * ceil(columns / tile.columns)
-    work = tile.rows * tile.columns + 12 * (tile.rows + tile.columns) + 3000 / max(depth / 64, 1)
-    waves = blocks if splits else ceil(blocks / PROCESSORS) * PROCESSORS
-    return waves * work * depth
-
-
-def best_tile(
-    candidates: Sequence[AnyTile], rows: int, columns: int, depth: int, *, splits: bool, itemsize: int
-) -> AnyTile:
-    """The tile with the least work."""
-    return min(fitting(candidates, itemsize), key=lambda tile: cost(tile, rows, columns, depth, splits=splits))
-
-
-def costs(
-    candidates: Sequence[AnyTile], rows: int, columns: int, depth: int, *, splits: bool, itemsize: int
-) -> dict[int, float]:
-    """By the number of threads of a block, the work with the best tile for so many."""
-    found: dict[int, float] = {}
-    for tile in fitting(candidates, itemsize):
-        work = cost(tile, rows, columns, depth, splits=splits)
-        found[tile.threads] = min(work, found.get(tile.threads, work))
-    return found
