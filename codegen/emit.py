@@ -128,8 +128,9 @@ def emit(
             text takes arrays with any strides; those that a ``channels_last`` choice is made of mostly give results
             that lie so too, and say which in ``KEEPS_LAYOUT``.
         tiles: for CuPy, for some results of a convolution that are matrix products, how much of it a block computes, as
-            ``{"forward": "128x64"}``, rows by columns; for the others, and with None for all, a model decides
-            (``codegen.templates.cuda.tiling``).  ``runtime.tune_tiles`` finds the fastest on a GPU.
+            ``{"forward": "128x64"}``, rows by columns, or "16x32x4" with four threads a sum; for the others, and with
+            None for all, a model decides (``codegen.templates.cuda.choice``).  ``runtime.tune_tiles`` finds the fastest
+            on a GPU.
 
     Returns:
         The ``Emitted`` text.

@@ -18,7 +18,7 @@ from codegen.plans.definition import definition
 from codegen.templates.cuda.kernels import Kernel
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text
-from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile
+from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTile, Tile
 from derive.layers import Applied, Conv1d, Conv2d, Layer, lenet
 from derive.terms import tensor
 from runtime import simt
@@ -39,7 +39,7 @@ CASES = [
 def name_of(case: object) -> str:
     if isinstance(case, str):
         return case
-    return "x".join(re.findall(r"\d+", repr(case))[:4])
+    return f"{case.name} {type(case).__name__}" if isinstance(case, (Tile, TensorTile)) else str(case)
 
 
 def applied(rows: int, terms: int, columns: int) -> Applied:
@@ -76,6 +76,16 @@ def test_a_thread_has_an_equal_share_of_a_tile(numbers: str) -> None:
         assert tile.threads % 32 == 0
         assert tile.threads <= 1024
         assert tile.rows % tile.own_rows == tile.columns % tile.own_columns == 0
+        assert tile.depth % tile.parts == 0
+    assert len({tile.name for tile in KINDS[numbers]}) == len(KINDS[numbers])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_block_has_in_shared_memory_is_what_any_gpu_gives_it(dtype: str) -> None:
+    numbers = NUMBERS[dtype]
+    for tile in numbers.fitting.values():
+        factors = 2 * tile.depth * ((tile.rows // 4 + 1) + (tile.columns // 4 + 1)) * 4
+        assert (factors + (tile.parts - 1) * tile.rows * tile.columns) * numbers.itemsize <= 48 << 10, tile
 
 
 def slices(tile: AnyTile) -> list[tuple[str, int, int]]:

@@ -88,6 +88,10 @@ DILATED = emit(Conv2d(3, 9, 2, stride=2, padding=1, dilation=3), backend="cupy",
 TENSORS = emit(
     Conv2d(3, 9, 3, padding=1), backend="cupy", input_shape=(2, 3, 5, 4), dtype="float16", tiles=SMALL
 )  # fmt: skip
+PARTS = emit(
+    Conv2d(4, 18, 3, padding=1), backend="cupy", input_shape=(2, 4, 5, 4),
+    tiles={"forward": "8x32x8", "weight_gradient": "16x32x4"},
+)  # fmt: skip
 LEAN = emit(Conv2d(2, 3, 3, padding=1), backend="cupy", input_shape=(2, 2, 5, 4))
 
 FAULTS = {
@@ -113,6 +117,12 @@ FAULTS = {
     ),
     "a share left out": (PRODUCTS, r"split \+ k < splits \?", "split + k + 1 < splits ?", ""),
     "a share added twice": (LEAN, r"split < splits; split \+= 8", "split < splits; split += 7", ""),
+    "a part left out": (PARTS, r"other < PARTS - 1", "other < PARTS - 2", ""),
+    "parts added before they are there": (
+        PARTS, r"__syncthreads\(\);\n    if \(part > 0\) return;", "if (part > 0) return;", "uninitialised",
+    ),
+    "the terms of the first part": (PARTS, r"part \* TERMS_OF_PART \+ k", "k", ""),
+    "every part stores": (PARTS, r"if \(PARTS > 1 && .* >= OF_PART\) return;", "", ""),
     "a block too few": (LEAN, r"-\(-\(60 \* N\) // 256\)", "(60 * N) // 256", ""),
     "an element too many": (LEAN, r"if \(cell >= 60 \* N\) return;", "if (cell > 60 * N) return;", "out-of-bounds"),
     "half of the sum only": (LEAN, r"int far = 16; far > 0", "int far = 16; far > 1", ""),
@@ -136,7 +146,7 @@ def test_a_planted_fault_is_found(name: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("emitted", [PRODUCTS, TENSORS, LEAN], ids=["products", "tensors", "lean"])
+@pytest.mark.parametrize("emitted", [PRODUCTS, TENSORS, PARTS, LEAN], ids=["products", "tensors", "parts", "lean"])
 def test_the_texts_without_faults_are_right(emitted: Emitted) -> None:
     check_cupy(emitted.source, emitted.plans, on_cpu, dtype=emitted.dtype)
 

@@ -118,9 +118,11 @@ def compared(case: Case, dtype: str, data: st.DataObject) -> None:
     plans = definition(case.layer.on(tensor("X", BATCH, *case.shape[1:]), "Y"))
     legal = legal_tiles(plans, dtype)
     tiles = {result: data.draw(st.sampled_from(names), label=result) for result, names in legal.items()}
-    module = cut_short(
-        on_cpu(emit(case.layer, backend="cupy", input_shape=case.shape, dtype=dtype, tiles=tiles).source)
-    )
+    module = on_cpu(emit(case.layer, backend="cupy", input_shape=case.shape, dtype=dtype, tiles=tiles).source)
+    if data.draw(st.booleans(), label="one share"):
+        module.__dict__["BLOCKS"] = 1
+    else:
+        cut_short(module)
     numbers = drawn(case, 1, dtype)
     right = expected(case, numbers)
     bias = numbers.bias if case.layer.bias else None

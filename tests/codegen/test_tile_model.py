@@ -4,7 +4,6 @@ No GPU's clock is at hand, so the model's numbers are not tested: what is, is th
 is the host's, and it is compared with every other way to cut a sum.
 """
 
-import re
 from math import ceil
 from types import ModuleType
 
@@ -75,6 +74,12 @@ def test_large_products_take_large_tiles_and_small_ones_small_tiles() -> None:
     assert best_tile(HALVES, [large], itemsize=4).rows == 128
 
 
+def test_where_few_blocks_wait_several_threads_share_a_sum() -> None:
+    few, many = Product(120, 64, 400), Product(512, 100_000, 4608)
+    parts = [best_tile(TILES, [product], itemsize=4).parts for product in (few, many)]
+    assert parts[0] > parts[1] == 1
+
+
 @pytest.mark.parametrize("tile", [*TILES, *HALVES], ids=lambda tile: tile.name)
 def test_more_of_anything_takes_no_less_time(tile: AnyTile) -> None:
     product = Product(300, 500, 700)
@@ -124,12 +129,11 @@ def blocks_of(part: Part, batch: int) -> int:
 @pytest.mark.parametrize("name", ["compute_dW7", "compute_dW9", "compute_dW11"])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_weight_gradients_of_dense_layers_are_spread_over_many_blocks(name: str, batch: int) -> None:
-    assert blocks_of(PRODUCTS[name], batch) >= 16
+    assert blocks_of(PRODUCTS[name], batch) >= 12
 
 
 def test_the_kernels_of_lenet_have_tiles_that_fit() -> None:
-    names = set(NUMBERS["float32"].fitting)
+    declared = {f"{tile.cuda()}::Memory" for tile in NUMBERS["float32"].fitting.values()}
     for part in PRODUCTS.values():
-        ((rows, columns),) = re.findall(r"Tile<(\d+), (\d+),", part.memory)
-        assert f"{rows}x{columns}" in names
+        assert part.memory in declared
         assert (part.at_once > 1) == bool(part.terms)

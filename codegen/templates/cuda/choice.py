@@ -5,7 +5,8 @@ have, and of these as many threads work as it has lanes.  It is done when the sl
 
     working   every term of a block's tile is a multiplication and an addition for each sum, reads from shared memory
               for the rows and columns of each thread, and the fetch of a number, with its index, for each row and
-              column of the tile; every sum is stored; rows and columns beyond the product's end cost as much as others
+              column of the tile; every sum is stored, after that of other threads was added to it, if there are any;
+              rows and columns beyond the product's end cost as much as others
     waiting   a block has the terms of one fetch on their way while it multiplies those of the last: it waits for memory
               once a fetch, once to begin and once to store
 
@@ -27,7 +28,7 @@ from codegen.templates.cuda.tiling import AnyTile, fitting
 
 BATCHES = (64, 256)  # how many images a text is expected to see: a tile suits these, and those between
 LANES = 128  # operations of a processor in a cycle
-REGISTERS, OTHERS = 65536, 64  # of a processor; of a thread, beside its sums
+REGISTERS, OTHERS = 65536, 110  # of a processor; of a thread, beside its sums (what NVRTC says of float32)
 RESIDENT = 32  # blocks that a processor has at once, however small
 LATENCY = 500  # cycles from a fetch to the barrier after it
 READ = 2  # operations for a number that a thread reads from shared memory, beside that of multiplying
@@ -79,7 +80,8 @@ def cycles(tile: AnyTile, product: Product, *, itemsize: int) -> tuple[float, fl
     fetches = ceil(ceil(product.terms / shares) / tile.depth)
     busiest = ceil(blocks * shares / PROCESSORS)
     together = min(busiest, resident(tile, itemsize))
-    operations = fetches * tile.depth * work(tile, itemsize) + STORE * tile.rows * tile.columns
+    each = STORE + 2 * READ * (tile.parts - 1)
+    operations = fetches * tile.depth * work(tile, itemsize) + each * tile.rows * tile.columns
     working = busiest * operations / min(LANES, together * tile.threads)
     waiting = ceil(busiest / together) * (fetches + 2) * LATENCY
     if not product.split:

@@ -11,24 +11,29 @@ OWN_BYTES = 256  # of sums in the registers of a thread
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns of a block, rows and columns of a thread, and how many terms are in shared memory at a time."""
+    """Rows and columns of a block, rows and columns of a thread, and how many terms are in shared memory at a time.
+
+    ``parts``: how many threads share the terms of a sum.  A tile with few sums has few threads otherwise, and a warp by
+    itself waits most of the time.
+    """
 
     rows: int
     columns: int
     own_rows: int
     own_columns: int
     depth: int = 8
+    parts: int = 1
     rate: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
-        """Rows x columns of a block, which no two tiles of a kind of numbers share."""
-        return f"{self.rows}x{self.columns}"
+        """Rows x columns of a block, x parts if there are any: no two tiles of a kind of numbers share it."""
+        return f"{self.rows}x{self.columns}{f'x{self.parts}' if self.parts > 1 else ''}"
 
     @property
     def threads(self) -> int:
         """Of a block."""
-        return (self.rows // self.own_rows) * (self.columns // self.own_columns)
+        return (self.rows // self.own_rows) * (self.columns // self.own_columns) * self.parts
 
     @property
     def own_bytes(self) -> int:
@@ -37,7 +42,8 @@ class Tile:
 
     def cuda(self) -> str:
         """What it is in CUDA text: an instance of the template of ``tile.cu``."""
-        return f"Tile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.depth}>"
+        parts = f", {self.parts}" if self.parts > 1 else ""
+        return f"Tile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.depth}{parts}>"
 
     def along(self, *, left: bool, right: bool) -> str:
         """How its factors are fetched, the left and the right one along the terms or along their other axis."""
@@ -45,9 +51,10 @@ class Tile:
 
     def told(self) -> str:
         """In words."""
+        shared = f", {self.parts} threads a sum" if self.parts > 1 else ""
         return (
             f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a thread {self.own_rows} x "
-            f"{self.own_columns}, {self.depth} terms at a time"
+            f"{self.own_columns}, {self.depth} terms at a time{shared}"
         )
 
 
@@ -64,6 +71,7 @@ class TensorTile:
     own_columns: int
     pairs: int = 16
     rate: int = 8
+    parts: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
@@ -107,6 +115,8 @@ TILES: tuple[AnyTile, ...] = (
     Tile(128, 128, 8, 8), Tile(64, 128, 8, 8), Tile(128, 64, 8, 8), Tile(64, 64, 8, 4), Tile(32, 128, 8, 4),
     Tile(128, 32, 4, 8), Tile(32, 64, 4, 4), Tile(64, 32, 4, 4), Tile(16, 256, 4, 4), Tile(16, 128, 4, 4),
     Tile(32, 32, 4, 4), Tile(16, 32, 4, 4), Tile(8, 256, 4, 4, 4), Tile(8, 128, 4, 4, 4),
+    Tile(32, 64, 4, 4, 16, 2), Tile(32, 32, 4, 4, 16, 4), Tile(16, 32, 4, 4, 32, 4), Tile(8, 64, 4, 4, 16, 4),
+    Tile(8, 32, 4, 4, 32, 8),
 )  # fmt: skip
 HALVES: tuple[AnyTile, ...] = (
     TensorTile(128, 128, 64, 32), TensorTile(64, 128, 32, 32), TensorTile(128, 64, 32, 32), TensorTile(64, 64, 32, 32),
