@@ -117,7 +117,7 @@ FAULTS = {
     ),
     "a share left out": (PRODUCTS, r"split \+ k < splits \?", "split + k + 1 < splits ?", ""),
     "a share added twice": (LEAN, r"split < splits; split \+= 8", "split < splits; split += 7", ""),
-    "a part left out": (PARTS, r"other < PARTS - 1", "other < PARTS - 2", ""),
+    "a part left out": (PARTS, r"from < PARTS - 1", "from < PARTS - 2", ""),
     "parts added before they are there": (
         PARTS, r"__syncthreads\(\);\n    if \(part > 0\) return;", "if (part > 0) return;", "uninitialised",
     ),
