@@ -3,7 +3,7 @@
 For each result of a convolution (its output, and each gradient) all algorithms that have a proved plan for it are
 candidates.  The cheapest is taken whose error bound, derived from its stages (``codegen.growth``), is within the
 tolerance: fast algorithms by Toom-Cook round more than a plain sum does.  Without a machine of its own the prediction
-is that for ``codegen.cost.REFERENCE``, so the same request is answered in the same way everywhere.
+is that for ``codegen.machine.REFERENCE``, so the same request is answered in the same way everywhere.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from codegen.cost import REFERENCE, TYPICAL, Cost, Machine, cost
+from codegen.cost import TYPICAL, Cost, cost
 from codegen.growth import bounds, products
+from codegen.layout import FIRST, Layout, named
+from codegen.machine import REFERENCE, Machine
 from codegen.plan import BATCH, Plan
 from codegen.plans.algorithms import ALGORITHMS, kind_of
 from codegen.rounding import FLOAT32, FLOAT64
@@ -59,7 +61,7 @@ def choose(
     tolerance: float | None = None,
     machine: Machine = REFERENCE,
     thorough: bool = False,
-    layout: str = "channels_first",
+    layout: str = FIRST,
 ) -> tuple[Choice, ...]:
     """The algorithm for each result of a convolution, with the others that were considered.
 
@@ -72,7 +74,7 @@ def choose(
             four times what a plain sum of those products can be off by, if that is more.
         machine: what costs are predicted for.
         thorough: also bound the error of candidates that cost more than the one that is taken.
-        layout: how the images lie in memory, "channels_first" or "channels_last".
+        layout: how the images lie in memory, "channels_first" or "channels_last"; ValueError for another name.
 
     Errors are bounded for a batch of 8 images, over which a weight gradient sums; for a larger batch they are larger,
     those of a plain sum too.
@@ -83,7 +85,7 @@ def choose(
     >>> [c.algorithm for c in choose(Conv2d(64, 64, 3, padding=1), (8, 64, 56, 56), "float32", tolerance=1e-4)][0]
     'winograd2'
     """
-    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine, thorough, layout)
+    return _choose(layer, tuple(input_shape[1:]), dtype, tolerance, machine, thorough, named(layout))
 
 
 @lru_cache(maxsize=256)
@@ -94,7 +96,7 @@ def _choose(
     tolerance: float | None,
     machine: Machine,
     thorough: bool,
-    layout: str,
+    layout: Layout,
 ) -> tuple[Choice, ...]:
     applied = layer.on(tensor("X", BATCH, *map(index, sizes)), "Y")
     choices = []

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from codegen.execution import Arrays, Data, Expected, Trial, batch_first, shape, stage_values
 from codegen.field import Element, array, drawn
+from codegen.functions import ARGUMENTS, GIVES, GRADIENTS, passed, workspace
 from codegen.growth import Bounds
 from codegen.plan import Plan
 from codegen.rounding import FLOAT32, FLOAT64
@@ -29,7 +30,6 @@ Plans = Mapping[str, Plan]
 BATCHED = {"X": "input", "G": "grad_output"}
 BATCHED_RESULTS = ("forward", "input_gradient")
 INTO = " into out"  # after a function's name: it is given the array for its result
-RESULTS = {"input_gradient": "input", "weight_gradient": "weight", "bias_gradient": "bias"}
 DIGITS = {"float32": 24, "float64": 53}
 PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64}
 
@@ -51,30 +51,22 @@ class ConvolutionData(Data):
     def expected(self, function: str) -> dict[str, Expected]:
         """A result, with its batch first; of ``backward`` all that there are."""
         if function == "backward":
-            return {name: e for part in RESULTS if part in self.plans for name, e in self.expected(part).items()}
+            return {name: e for part in GRADIENTS if part in self.plans for name, e in self.expected(part).items()}
         function = function.removesuffix(INTO)
         plan = self.plans[function]
         found = stage_values(plan, plan.outputs[function], self.values[function])
         turned = plan.by_name[plan.outputs[function]].dims[-1] is None
-        return {RESULTS.get(function, "output"): batch_first(found) if turned else found}
+        return {GIVES[function]: batch_first(found) if turned else found}
 
     def call(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
         """See ``Data``."""
         a = self.arrays
         if function.endswith(INTO):
             return self._into(module, function.removesuffix(INTO), work)
-        match function:
-            case "forward":
-                return {"output": module.forward(a["input"], a["weight"], a.get("bias"), work)}
-            case "input_gradient":
-                return {"input": module.input_gradient(a["grad_output"], a["weight"], a["input"].shape, work)}
-            case "weight_gradient":
-                return {"weight": module.weight_gradient(a["grad_output"], a["input"], work)}
-            case "bias_gradient":
-                return {"bias": module.bias_gradient(a["grad_output"], work)}
-            case _:
-                given = module.backward(a["grad_output"], a["input"], a["weight"], work)
-                return dict(zip(("input", "weight", "bias"), given, strict=True))
+        found = getattr(module, function)(*passed(function, a), work)
+        if function == "backward":
+            return dict(zip(map(GIVES.__getitem__, GRADIENTS), found, strict=True))
+        return {GIVES[function]: found}
 
     def _into(self, module: ModuleType, function: str, work: Any) -> dict[str, Any]:
         """The array that was given for a result; nothing where another one came back.
@@ -85,12 +77,9 @@ class ConvolutionData(Data):
         ((name, wanted),) = self.expected(function).items()
         out = np.zeros(wanted.shape, self.dtype)
         if function in module.KEEPS_LAYOUT:
-            leader = "input" if function == "forward" else "grad_output"
+            leader = ARGUMENTS[function][0]
             out, a[leader] = _channels_last(out), _channels_last(a[leader])
-        if function == "forward":
-            found = module.forward(a["input"], a["weight"], a.get("bias"), work, out)
-        else:
-            found = module.input_gradient(a["grad_output"], a["weight"], a["input"].shape, work, out)
+        found = getattr(module, function)(*passed(function, a), work, out)
         return {name: out} if found is out else {}
 
     def workspace(self, module: ModuleType, function: str, trial: Trial) -> Any:
@@ -99,8 +88,8 @@ class ConvolutionData(Data):
             return None
         function = function.removesuffix(INTO)
         if function == "backward":
-            return tuple(self.workspace(module, part, trial) for part in RESULTS if part in self.plans)
-        kind = getattr(module, "".join(word.capitalize() for word in function.split("_")))
+            return tuple(self.workspace(module, part, trial) for part in GRADIENTS if part in self.plans)
+        kind = getattr(module, workspace(function))
         return kind(trial.batch, self.dtype, block=trial.block)
 
     def origin(self, function: str) -> tuple[Plan, Evaluator] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from codegen.functions import ARGUMENTS, workspace
 from codegen.module import BATCHED, changes_of_layout, chosen, constants, context, helper, printed, sums, template
 from codegen.plan import Plan, Stage, number
 from codegen.templates.numpy import buffers
@@ -22,12 +23,6 @@ from derive.layers import Applied
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
 AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
-ARGUMENTS = {
-    "forward": ("input", "weight", "bias"),
-    "input_gradient": ("grad_output", "weight"),
-    "weight_gradient": ("grad_output", "input"),
-    "bias_gradient": ("grad_output",),
-}
 SIGNATURES = {
     "forward": "input, weight, bias=None",
     "input_gradient": "grad_output, weight, input_shape",
@@ -117,7 +112,7 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
-        "".join(word.capitalize() for word in name.split("_")), batched, leader, plan.block,
+        workspace(name), batched, leader, plan.block,
         tuple(made["w"]), tuple(made["v"]), tuple(constants(ctx)),
     )  # fmt: skip
 

@@ -3,8 +3,7 @@
 Three things take time in NumPy text: matrix products, at the rate of the machine's BLAS but for thin matrices, which
 packing makes slower; moving cells, at a rate that depends on how long the contiguous runs are; and the calls.  A
 prediction is for choosing between plans, and is good for that if it ranks them as measurements do; it is no figure to
-quote.  ``REFERENCE`` is one core with AVX2, on which the constants were fitted (NumPy 2.4, OpenBLAS), so that what is
-chosen without measuring is the same everywhere.
+quote.  The rates are those of a machine, by default ``codegen.machine.REFERENCE``.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
 
+from codegen.layout import FIRST, LAST, Layout
+from codegen.machine import PENALTIES, REFERENCE, Machine
 from codegen.plan import VIEWS, Plan, Stage, extent
 from codegen.templates.numpy.grouped import product_of
 from codegen.templates.numpy.matmul import Product, products_of
@@ -22,37 +23,6 @@ from derive.indices import Interval
 from derive.terms import Monomial, Read, Tensor
 
 TYPICAL = 32  # images: what is emitted is for any batch, so a prediction is for a typical one
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What predictions rest on.
-
-    Attributes:
-        gemm: rate of large float32 matrix products on one thread, in 10^9 operations a second.
-        copy: nanoseconds to copy one float32 in contiguous runs that fit the cache.
-        call: microseconds a NumPy call takes.
-        cache: bytes of the second-level cache of a core.
-        threads: how many a batch is split between, each with a workspace of its own.
-    """
-
-    gemm: float = 70.0
-    copy: float = 0.22
-    call: float = 1.8
-    cache: int = 1 << 19
-    threads: int = 1
-
-
-REFERENCE = Machine()
-# How many times longer a cell takes than in a contiguous copy: read across its rows, or every other cell of them.
-ACROSS, SKIPPING, UNCACHED = 3.2, 2.5, 1.8
-# Passes of a slice that is added, and of one that is multiplied by a number and added.
-ADDED, SCALED = 3.0, 8.0
-LAID = 0.6  # of that, where one call copies all windows
-WHOLE = 1.5  # passes of a whole array that is added to another
-PRODUCT = 1.3  # microseconds that each product of a batch takes besides
-# The cells that a short run costs more, copied, added and read across; the rows or columns that a thin product does.
-RUN, RUN_ADDED, TURN, SIDE, DEPTH = 30.0, 80.0, 2.5, 8.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +47,7 @@ class Cost:
         return Cost(*(factor * getattr(self, f.name) for f in fields(self)))
 
 
-def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: str = "channels_first") -> Cost:
+def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: Layout = FIRST) -> Cost:
     """The predicted cost of a plan with one result, at ``TYPICAL`` images, for arrays that lie so in memory.
 
     With several threads it is that of a thread's part, the time in which all are done.
@@ -93,7 +63,7 @@ def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout:
     part = -(-TYPICAL // machine.threads)  # what depends on parameters alone, every thread does for itself
     images = min(plan.block, part)
     blocks = -(-part // images)
-    model = _Model(plan, machine, images, itemsize, layout == "channels_last")
+    model = _Model(plan, machine, images, itemsize, layout == LAST)
     total = Cost()
     for stage in plan.stages:
         each = model.stage(stage)
@@ -135,7 +105,7 @@ class _Model:
             return Cost()
         arguments = {t for t in stage.body.tensors if t.name in self._batched and t.rank > 2}
         cells = sum(prod(map(self._size, t.box)) for t in arguments)
-        return Cost(move=1e-6 * cells * self._ns(0) * ACROSS)
+        return Cost(move=1e-6 * cells * self._ns(0) * PENALTIES.across)
 
     def result(self) -> Cost:
         """The batch of a result brought to the front where it is formed as the last axis."""
@@ -143,7 +113,7 @@ class _Model:
         if name in self.plan.placed or self.plan.phases[name] != "block":
             return Cost()
         cells = self._cells(self.plan.by_name[name])
-        pace = 1.0 if self.images == 1 else ACROSS
+        pace = 1.0 if self.images == 1 else PENALTIES.across
         return Cost(move=1e-6 * cells * self._ns(cells) * pace, call=1e-3 * self.machine.call)
 
     def _length(self, stage: Stage, level: int, m: Monomial | None = None) -> int:
@@ -160,7 +130,7 @@ class _Model:
     def _ns(self, cells: int) -> float:
         """Nanoseconds a cell, from memory where the array does not fit the cache."""
         scale = self.itemsize / 4
-        return self.machine.copy * scale * (UNCACHED if cells * self.itemsize > self.machine.cache else 1.0)
+        return self.machine.copy * scale * (PENALTIES.uncached if cells * self.itemsize > self.machine.cache else 1.0)
 
     # --- templates ------------------------------------------------------------------------------------------------
 
@@ -187,7 +157,7 @@ class _Model:
         product = turns * self._product(turn.split, turn.product)
         calls = (2 if turn.summed else 1) * turns
         cells = (turns - 1) * self._cells(stage) if turn.summed else 0
-        move = 1e-6 * cells * self._ns(self._cells(stage)) * WHOLE
+        move = 1e-6 * cells * self._ns(self._cells(stage)) * PENALTIES.whole
         return Cost(product=product, move=move, call=1e-3 * self.machine.call * calls)
 
     def _product(self, stage: Stage, p: Product) -> float:
@@ -196,9 +166,9 @@ class _Model:
         batch, m, n, k = (prod(self._length(stage, v, monomial) for v in group) for group in (p.batch, p.m, p.n, p.k))
         if min(m, n, k) < 1:
             return 0.0
-        thin = 1 + float((SIDE / m) ** 1.5 + (SIDE / n) ** 1.5) + DEPTH / k
+        thin = 1 + float((PENALTIES.side / m) ** 1.5 + (PENALTIES.side / n) ** 1.5) + PENALTIES.depth / k
         rate = self.machine.gemm * 4 / self.itemsize
-        return 2e-6 * batch * m * n * k * thin / rate + 1e-3 * PRODUCT * (batch - 1)
+        return 2e-6 * batch * m * n * k * thin / rate + 1e-3 * PENALTIES.product * (batch - 1)
 
     def _moved(self, stage: Stage) -> Cost:
         """Slices copied or added, one call for each value of the loops."""
@@ -211,17 +181,19 @@ class _Model:
         written = {v for e in moved.at for v in e.variables} | set(loops)
         cells = prod(self._length(stage, v, m) for v in written)
         adds = any(v >= rank for v in loops)
-        passes = SCALED if len(reads) > 1 else ADDED if adds else 1.0
-        pace = self._pace(stage, m, moved, RUN_ADDED if adds else RUN)
-        ns = self._ns(0 if pace * passes >= ACROSS else cells) * pace  # a slow walk hides the memory behind it
+        passes = PENALTIES.scaled if len(reads) > 1 else PENALTIES.added if adds else 1.0
+        pace = self._pace(stage, m, moved, PENALTIES.run_added if adds else PENALTIES.run)
+        hidden = pace * passes >= PENALTIES.across  # a slow walk hides the memory behind it
+        ns = self._ns(0 if hidden else cells) * pace
         return Cost(move=1e-6 * cells * ns * passes, call=1e-3 * self.machine.call * calls)
 
     def _laid_out(self, stage: Stage) -> Cost:
         """Windows copied by one call, whose inner loops NumPy chooses."""
         (m,) = stage.body.monomials
         cells = self._cells(stage)
-        pace = next(min(SKIPPING, self._pace(stage, m, read, RUN)) for read in m.factors if isinstance(read, Read))
-        return Cost(move=1e-6 * cells * self._ns(cells) * pace * LAID, call=1e-3 * self.machine.call)
+        read = next(f for f in m.factors if isinstance(f, Read))
+        pace = min(PENALTIES.skipping, self._pace(stage, m, read, PENALTIES.run))
+        return Cost(move=1e-6 * cells * self._ns(cells) * pace * PENALTIES.laid, call=1e-3 * self.machine.call)
 
     def _pace(self, stage: Stage, m: Monomial, read: Read, short: float) -> float:
         """How many times longer a cell takes than in one long copy: by how far both sides go on cell by cell."""
@@ -230,9 +202,9 @@ class _Model:
         inner, written = _driver(m, last)
         step = read.at[innermost].slope(inner)
         if not step:
-            return ACROSS * (1 + TURN / max(1, self._length(stage, inner, m)))
+            return PENALTIES.across * (1 + PENALTIES.turn / max(1, self._length(stage, inner, m)))
         if written > 1 or step > 1:
-            return SKIPPING * (1 + short / max(1, self._length(stage, inner, m)))
+            return PENALTIES.skipping * (1 + short / max(1, self._length(stage, inner, m)))
         run = self._length(stage, inner, m)
         if beyond >= 0 and self._size(read.tensor.box[innermost]) == run:
             next_, _ = _driver(m, beyond)
@@ -261,7 +233,7 @@ class _Model:
         )
         passes = max(1, sum(len(m.factors) for m in stage.body.monomials) - 1)
         cells = self._cells(stage)
-        ns = self._ns(0) * ACROSS if across else self._ns(cells)
+        ns = self._ns(0) * PENALTIES.across if across else self._ns(cells)
         return Cost(element=1e-6 * passes * cells * ns, call=1e-3 * passes * self.machine.call)
 
     def _reduced(self, stage: Stage) -> Cost:

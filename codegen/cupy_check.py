@@ -29,6 +29,7 @@ from codegen.chance import DEGREE, EVALUATOR, FIELD
 from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
 from codegen.execution import Data, Expected, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array, keyed
+from codegen.functions import GIVES, GRADIENTS, passed
 from codegen.growth import bounds
 from codegen.plan import Plan
 from codegen.templates.cuda.numbers import NUMBERS
@@ -92,24 +93,15 @@ class DeviceData(ConvolutionData):
         """See ``Data``."""
         given = {name: self._passed(a) for name, a in self.arrays.items()}
         name = function.removesuffix(INTO)
-        arguments = {
-            "forward": ("input", "weight", "bias"),
-            "input_gradient": ("grad_output", "weight"),
-            "weight_gradient": ("grad_output", "input"),
-            "bias_gradient": ("grad_output",),
-            "backward": ("grad_output", "input", "weight"),
-        }[name]
-        passed: list[Any] = [given.get(key) for key in arguments]
-        if name == "input_gradient":
-            passed.append(given["input"].shape)
+        arguments = passed(name, given)
         if function == "backward":
-            found = dict(zip(("input", "weight", "bias"), module.backward(*passed), strict=True))
+            found = dict(zip(map(GIVES.__getitem__, GRADIENTS), module.backward(*arguments), strict=True))
             return {key: self._taken(a) for key, a in found.items() if a is not None}
         ((output, wanted),) = super().expected(name).items()
         if not function.endswith(INTO):
-            return {output: self._taken(getattr(module, name)(*passed))}
+            return {output: self._taken(getattr(module, name)(*arguments))}
         out = module.cupy.zeros(wanted.shape, module.DTYPE)
-        return {output: self._taken(out)} if getattr(module, name)(*passed, out=out) is out else {}
+        return {output: self._taken(out)} if getattr(module, name)(*arguments, out=out) is out else {}
 
     def expected(self, function: str) -> dict[str, Expected]:
         """See ``Data``; in a dtype, exact sums are rounded once, when they are stored."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from codegen.convolution_module import ARGUMENTS, AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, described, sizes
+from codegen.convolution_module import AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, described, sizes
+from codegen.functions import ARGUMENTS
 from codegen.plan import Plan, cells_per_image, extent, is_batch
 from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template

@@ -17,6 +17,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from codegen.files import write_atomically
+from codegen.layout import FIRST, LAYOUTS
 from codegen.plan import BATCH, Plan, PlanError
 from codegen.version import VERSION
 from derive.indices import Index, index
@@ -25,7 +26,6 @@ from derive.legality import LayerError
 from derive.terms import tensor
 
 ITEMSIZES = {"float32": 4, "float64": 8}
-LAYOUTS = ("channels_first", "channels_last")
 CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -100,7 +100,7 @@ def emit(
     dtype: str = "float32",
     algorithm: str | Mapping[str, str] = "auto",
     tolerance: float | None = None,
-    layout: str = "channels_first",
+    layout: str = FIRST,
     tiles: Mapping[str, str] | None = None,
 ) -> Emitted:
     """The text of a standalone module that computes a layer and its gradients.
@@ -161,7 +161,7 @@ def request(
     dtype: str,
     algorithm: str | Mapping[str, str] = "auto",
     tolerance: float | None = None,
-    layout: str = "channels_first",
+    layout: str = FIRST,
 ) -> tuple[int, ...]:
     """The shape as plain integers, once everything that ``emit`` is asked for has been looked at.
 

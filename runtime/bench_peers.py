@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from codegen.functions import passed, workspace
+from codegen.layout import FIRST, LAST, Layout
 from derive.layers import Sequential
 from runtime import parallel, textbook
 from runtime.arrays import Array, with_channels_last
@@ -91,7 +93,7 @@ def _stepping(call: Callable[[], object], params: dict[str, Array]) -> Contestan
 # --- certiconv ----------------------------------------------------------------------------------------------
 
 
-def emitted(case: Case, layout: str = "channels_first") -> ModuleType:
+def emitted(case: Case, layout: Layout = FIRST) -> ModuleType:
     """The module that `codegen` prints for a case and arrays that lie so in memory.
 
     Raises:
@@ -102,17 +104,17 @@ def emitted(case: Case, layout: str = "channels_first") -> ModuleType:
     return load_text(text.source)
 
 
-def _certiconv(threads: int, layout: str) -> Callable[[Case, Data], Contestant | None]:
+def _certiconv(threads: int, layout: Layout) -> Callable[[Case, Data], Contestant | None]:
     return functools.partial(_ours, threads, layout)
 
 
-def _ours(threads: int, layout: str, case: Case, data: Data) -> Contestant | None:
+def _ours(threads: int, layout: Layout, case: Case, data: Data) -> Contestant | None:
     if isinstance(data, StepData):
-        return _our_step(emitted(case), threads, case, data) if layout == "channels_first" else None
-    if layout == "channels_last" and data.x.ndim != 4:
+        return _our_step(emitted(case), threads, case, data) if layout == FIRST else None
+    if layout == LAST and data.x.ndim != 4:
         return None  # that layout is of images
     module = emitted(case, layout)
-    if layout == "channels_last":
+    if layout == LAST:
         if not (case.part == "weight" or RESULTS[case.part] in module.KEEPS_LAYOUT):
             return None  # the result would not have that layout
         data = replace(data, x=with_channels_last(data.x), g=with_channels_last(data.g))
@@ -140,15 +142,10 @@ def _on_several(threads: int, module: ModuleType, case: Case, data: ConvolutionD
 
 
 def _on_one(module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
-    x, w, b, g = data.x, data.w, data.b, data.g
-    if case.part == "forward":
-        work = module.Forward(len(x), np.float32)
-        return _pure(case, lambda: module.forward(x, w, b, work))
-    if case.part == "weight":
-        work = module.WeightGradient(len(x), np.float32)
-        return _pure(case, lambda: module.weight_gradient(g, x, work))
-    work = module.InputGradient(len(x), np.float32)
-    return _pure(case, lambda: module.input_gradient(g, w, x.shape, work))
+    result = RESULTS[case.part]
+    given = passed(result, {"input": data.x, "weight": data.w, "bias": data.b, "grad_output": data.g})
+    work = getattr(module, workspace(result))(len(data.x), np.float32)
+    return _pure(case, functools.partial(getattr(module, result), *given, work))
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------
@@ -262,8 +259,8 @@ TEXTBOOK = "textbook NumPy"
 def peers(threads: int = 1) -> tuple[Peer, ...]:
     """Everybody; that many threads are ours to use, where the others take those of their libraries."""
     return (
-        Peer(CERTICONV[0], _certiconv(threads, "channels_first")),
-        Peer(CERTICONV[1], _certiconv(threads, "channels_last")),
+        Peer(CERTICONV[0], _certiconv(threads, FIRST)),
+        Peer(CERTICONV[1], _certiconv(threads, LAST)),
         Peer(PYTORCH[0], _pytorch("contiguous_format"), "torch"),
         Peer(PYTORCH[1], _pytorch("channels_last"), "torch"),
         Peer(SCIPY, _scipy, "scipy"),

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codegen.layout import FIRST
 from runtime import cli_bench, cli_doctor, cli_simt
 from runtime.cli_choose import Asked, choice
 from runtime.cli_layers import (
@@ -173,7 +174,7 @@ def emit(  # noqa: PLR0913 - an argument an option
     tolerance: Annotated[float | None, typer.Option(help="The largest relative error that auto accepts.")] = None,
     layout: Annotated[
         str, typer.Option(help="How images will lie in memory: channels_first or channels_last; auto chooses for it.")
-    ] = "channels_first",
+    ] = FIRST,
     machine: Annotated[
         str, typer.Option(help="What auto predicts for: the reference, or here, whose rates are measured first.")
     ] = "reference",

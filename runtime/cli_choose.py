@@ -107,7 +107,7 @@ def algorithms(asked: Asked, *, explain: bool, tune: bool) -> str | Mapping[str,
 def _predicted(asked: Asked, layer: Conv, *, explain: bool) -> Mapping[str, str]:
     """What the model takes for each result, for the reference machine or this one, explained if that is wanted."""
     from codegen.choose import choose, explained
-    from codegen.cost import REFERENCE
+    from codegen.machine import REFERENCE
     from runtime.machine import measured, told
 
     machine = measured() if asked.machine == "here" else REFERENCE

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from codegen.cost import REFERENCE, Machine
+from codegen.machine import REFERENCE, Machine
 from runtime.roofline import least, measure
 from runtime.threads import blas_threads
 
 SECOND_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")  # where Linux tells it, such as "512K"
 UNITS = {"K": 1 << 10, "M": 1 << 20}
 GEMM, COPY, CALL = 82.0, 0.10, 1.6
-"""What `measured` finds on the machine that `codegen.cost.REFERENCE` was fitted on: GFLOP/s, ns a float32, us.
+"""What `measured` finds on the machine that `codegen.machine.REFERENCE` was fitted on: GFLOP/s, ns a float32, us.
 
 The model counts with slower rates, since its products are thinner and its copies shorter; in that proportion here too.
 """

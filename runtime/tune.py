@@ -13,6 +13,7 @@ import json
 import platform
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ import numpy.typing as npt
 import codegen
 from codegen.choose import Choice, choose
 from codegen.files import write_atomically
+from codegen.functions import passed, workspace
+from codegen.layout import FIRST, LAST
 from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv
 from runtime.arrays import with_channels_last
@@ -74,7 +77,7 @@ def tune(
     dtype: str = "float32",
     *,
     tolerance: float | None = None,
-    layout: str = "channels_first",
+    layout: str = FIRST,
     cache_dir: PathLike | None = None,
 ) -> Tuned:
     """The fastest algorithm for each result on this machine, from the disk if it was measured before.
@@ -108,7 +111,7 @@ def remembered(
     dtype: str = "float32",
     *,
     tolerance: float | None = None,
-    layout: str = "channels_first",
+    layout: str = FIRST,
     cache_dir: PathLike | None = None,
 ) -> Tuned | None:
     """What ``tune`` found for this very request on this machine, or None where it was never asked."""
@@ -204,15 +207,9 @@ def _call(
 
     sizes: Mapping[str, tuple[int, ...]] = module.SHAPES
     x, g = drawn(*shape), drawn(shape[0], *sizes["grad_output"])
-    if layout == "channels_last":
+    if layout == LAST:
         x, g = with_channels_last(x), with_channels_last(g)
-    w, b = drawn(*sizes["weight"]), drawn(*sizes["bias"]) if layer.bias else None
-    work = getattr(module, "".join(word.capitalize() for word in result.split("_")))(shape[0], dtype)
-    match result:
-        case "forward":
-            return lambda: module.forward(x, w, b, work)
-        case "input_gradient":
-            return lambda: module.input_gradient(g, w, x.shape, work)
-        case "weight_gradient":
-            return lambda: module.weight_gradient(g, x, work)
-    return lambda: module.bias_gradient(g, work)
+    arrays = {"input": x, "weight": drawn(*sizes["weight"]), "grad_output": g}
+    arrays |= {"bias": drawn(*sizes["bias"])} if layer.bias else {}
+    work = getattr(module, workspace(result))(shape[0], dtype)
+    return partial(getattr(module, result), *passed(result, arrays), work)

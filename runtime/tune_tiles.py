@@ -22,6 +22,7 @@ import numpy as np
 
 import codegen
 from codegen.cupy_module import legal_tiles
+from codegen.functions import passed
 from codegen.plan import BATCH
 from codegen.plans.definition import definition
 from derive.indices import index
@@ -199,13 +200,9 @@ class _Arrays:
 
     def call(self, module: ModuleType, result: str) -> Call:
         """A call of a function of a module on the k-th set."""
-        x, w, g, sets = self.x, self.w, self.g, len(self.x)
-        match result:
-            case "forward":
-                return lambda k: module.forward(x[k % sets], w[k % sets], self.b)
-            case "input_gradient":
-                return lambda k: module.input_gradient(g[k % sets], w[k % sets], x[0].shape)
-        return lambda k: module.weight_gradient(g[k % sets], x[k % sets])
+        function, every = getattr(module, result), zip(self.x, self.w, self.g, strict=True)
+        sets = [passed(result, {"input": x, "weight": w, "bias": self.b, "grad_output": g}) for x, w, g in every]
+        return lambda k: function(*sets[k % len(sets)])
 
 
 __all__ = ["Device", "Timer", "Tuned", "remembered", "tune"]

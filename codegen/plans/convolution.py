@@ -1,4 +1,4 @@
-"""What the plans of convolutions share: windows and tiles of them, and how stages become plans that fit the cache.
+"""What the plans of convolutions share: windows and tiles of them, and how stages become plans.
 
 With a tile of t outputs an axis (for a pool of t that follows) the window of a whole tile is laid out once,
 ``e < (t-1) s + d (k-1) + 1`` cells, of which output r of the tile sees kernel cell a at ``e == a d + r s``.  That
@@ -11,18 +11,14 @@ e window cell, h input cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
-from codegen.plan import SCATTERED, Matrix, Plan, Stage, is_batch
+from codegen.plan import Matrix, Plan, Stage
+from codegen.plans.blocks import Rule, batch_innermost
 from derive.indices import Index, Interval, index, variables
 from derive.layers import Applied, Conv, Window
 from derive.terms import Tensor, define, term
-
-CACHE = 1 << 20  # bytes; about what a core's second-level cache holds, and a little more
-FEW, MOST = 8, 64  # images
-LINE = 16  # float32 in a line of the cache; rows of whole lines are a tenth faster to multiply and to add
 
 
 @dataclass(frozen=True)
@@ -126,13 +122,11 @@ def bias_gradient(applied: Applied, w: Windows) -> Stage:
 
 
 def planned(
-    algorithm: str, applied: Applied, itemsize: int, results: Mapping[str, Result], *, few: int = FEW
+    algorithm: str, applied: Applied, itemsize: int, results: Mapping[str, Result], *, block: Rule = batch_innermost
 ) -> dict[str, Plan]:
     """A plan for each result, and for the bias gradient, which every algorithm sums alike.
 
-    A plan reads the inputs it needs and works on a fitting block of the batch at a time.
-
-    ``few``: how many images a block has at least, unless they need far more than the cache.
+    A plan reads the inputs it needs and works on a block of the batch at a time, of as many images as the rule says.
     """
     if "bias" in applied.parameters:
         results = {**results, "bias_gradient": Result((bias_gradient(applied, single(applied)),))}
@@ -142,9 +136,9 @@ def planned(
         read = {t.name for s in result.stages for t in s.body.tensors}
         inputs = tuple(t for t in everything if t.name in read)
         parameters = {key: t.name for key, t in applied.parameters.items() if t.name in read}
-        block = block_size(inputs, result.stages, itemsize, few=few)
         output = {name: result.stages[-1].name}
-        plans[name] = Plan(algorithm, inputs, result.stages, output, result.matrices, parameters, block)
+        images = block(inputs, result.stages, itemsize)
+        plans[name] = Plan(algorithm, inputs, result.stages, output, result.matrices, parameters, images)
     return plans
 
 
@@ -154,31 +148,3 @@ class Result:
 
     stages: tuple[Stage, ...]
     matrices: tuple[Matrix, ...] = ()
-
-
-def block_size(inputs: Sequence[Tensor], stages: Sequence[Stage], itemsize: int, *, few: int = FEW) -> int:
-    """How many images to work on at a time: as many as keep the largest tensor within ``CACHE`` bytes.
-
-    With the batch innermost, rows of a few images are slower to copy than one image after the other.  So it is at least
-    ``few``, or a single one where ``few`` would need more than twice the cache.  Rows that are added where windows
-    overlap are worth twice the cache, since the additions take longer than the memory; and from ``LINE`` images on they
-    are whole lines.
-    """
-    image = itemsize * max(prod(_cells(t)) for t in (*inputs, *(s.tensor for s in stages)) if _has_batch(t))
-    added = any(s.template in SCATTERED and is_batch(s.tensor.box[-1]) for s in stages)
-    block = min(MOST, (2 if added else 1) * CACHE // max(1, image))
-    if block >= LINE:
-        return block // LINE * LINE
-    if block >= few:
-        return block
-    return few if few * image <= 2 * CACHE else 1
-
-
-def _has_batch(t: Tensor) -> bool:
-    return any(is_batch(interval) for interval in t.box)
-
-
-def _cells(t: Tensor) -> list[int]:
-    """The sizes of a tensor that are numbers, for one image."""
-    sizes = [(hi - lo).constant for lo, hi in t.box]
-    return [n for n in sizes if n is not None]

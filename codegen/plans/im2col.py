@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from codegen.plan import Plan, PlanError, Stage, Template
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Index, Interval, equal, index, var, variables
 from derive.layers import Applied, Conv
 from derive.terms import define, term
-
-# Rows of a product are as long as an image has positions, so one image at a time will do.
-FEW = 1
 
 
 def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
@@ -45,7 +43,7 @@ def im2col(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result((col, *weight_gradient(applied, w, col))),
     }
-    return conv.planned("im2col", applied, itemsize, results, few=FEW)
+    return conv.planned("im2col", applied, itemsize, results, block=image_by_image)
 
 
 def _windows_box(applied: Applied, w: Windows) -> list[Interval]:

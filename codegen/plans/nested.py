@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result
 from derive.indices import Index, IndexLike, Interval, equal, variables
 from derive.layers import Applied
@@ -50,7 +51,7 @@ def nested(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_correlation(g, back, _flipped(weight), applied.x.box, None, "dX")),
         "weight_gradient": Result(_weight_gradient(applied.x, g, w.before, weight)),
     }
-    return conv.planned("nested", applied, itemsize, results, few=1)
+    return conv.planned("nested", applied, itemsize, results, block=image_by_image)
 
 
 def _parts(size: Index) -> Index:

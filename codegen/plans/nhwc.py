@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from codegen.plan import Plan, Stage, Template
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
 from derive.indices import Interval, equal, index, variables
 from derive.layers import Applied
 from derive.terms import Tensor, define, term
-
-FEW = 1  # rows of a product are as many as an image has positions, so one image at a time will do
 
 
 def nhwc(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
@@ -40,7 +39,7 @@ def nhwc(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w, image)),
         "weight_gradient": Result((image, col, *_weight_gradient(applied, w, col))),
     }
-    return conv.planned("nhwc", applied, itemsize, results, few=FEW)
+    return conv.planned("nhwc", applied, itemsize, results, block=image_by_image)
 
 
 def _innermost(x: Tensor, name: str, w: Windows, *, margin: bool = False) -> Stage:

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
-from codegen.plans.im2col import FEW, letters_of, product, weight_gradient
+from codegen.plans.im2col import letters_of, product, weight_gradient
 from derive.indices import IndexLike, Interval, equal, index, variables
 from derive.layers import Applied
 from derive.terms import Tensor, define, term
@@ -44,7 +45,7 @@ def phases(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result((split, col, *weight_gradient(applied, w, col))),
     }
-    return conv.planned("phases", applied, itemsize, results, few=FEW)
+    return conv.planned("phases", applied, itemsize, results, block=image_by_image)
 
 
 # --- forward ------------------------------------------------------------------------------------------------------

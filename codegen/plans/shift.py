@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
+from codegen.plans.blocks import image_by_image
 from codegen.plans.convolution import Result, Windows
-from codegen.plans.im2col import FEW
 from derive.indices import Index, IndexLike, Interval, equal, index, var, variables
 from derive.layers import Applied
 from derive.terms import define, term
@@ -39,7 +39,7 @@ def shift(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
         "input_gradient": Result(_input_gradient(applied, w)),
         "weight_gradient": Result(_weight_gradient(applied, w)),
     }
-    return conv.planned("shift", applied, itemsize, results, few=FEW)
+    return conv.planned("shift", applied, itemsize, results, block=image_by_image)
 
 
 def _columns(applied: Applied, w: Windows) -> Stage:

@@ -20,18 +20,16 @@ Letters as in ``convolution``; t point, i output within its tile j, e cell of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
 
-from codegen.plan import BATCH, Plan, Stage
+from codegen.plan import Plan, Stage
 from codegen.plans import convolution as conv
-from codegen.plans.convolution import CACHE, MOST, Result
+from codegen.plans.blocks import by_tiles
+from codegen.plans.convolution import Result
 from derive.indices import Index, IndexLike, Interval, equal, index, var, variables
 from derive.layers import Applied
 from derive.terms import Tensor, define, term
 from derive.toomcook import ToomCook, toom_cook
-
-ROWS = 128  # a GEMM for each t has about as many rows at least, or packing the kernel would take longer than using it
 
 
 def planner(m: int) -> Callable[..., dict[str, Plan]]:
@@ -94,20 +92,7 @@ def _plans(applied: Applied, tiling: Tiling, algorithm: str, itemsize: int) -> d
         ),
         "weight_gradient": Result(_weight_gradient(tiling, applied.x, cotangent, before, weight)),
     }
-    plans = conv.planned(algorithm, applied, itemsize, results)
-    return {name: _with_block(plan, itemsize) for name, plan in plans.items()}
-
-
-def _with_block(plan: Plan, itemsize: int) -> Plan:
-    """As many images at a time as fit a cache, but enough for products of ``ROWS`` rows."""
-    tiles = plan.by_name.get("D")
-    if tiles is None or any((hi - lo).constant is None for lo, hi in tiles.tensor.box if hi - lo != BATCH):
-        return plan
-    sizes = [(hi - lo).constant or 1 for lo, hi in tiles.tensor.box if hi - lo != BATCH]
-    axes = (len(sizes) - 1) // 2
-    rows = prod(sizes[axes:-1])
-    fitting = CACHE // (itemsize * max(1, prod(sizes)))
-    return replace(plan, block=max(1, min(MOST, max(fitting, -(-ROWS // max(1, rows))))))
+    return conv.planned(algorithm, applied, itemsize, results, block=by_tiles)
 
 
 # --- the constant matrices ----------------------------------------------------------------------------------------

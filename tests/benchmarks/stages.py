@@ -14,12 +14,15 @@ import itertools
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from codegen.emit import Emitted
+from codegen.functions import passed, workspace
+from codegen.layout import FIRST, LAST, LAYOUTS, Layout
 from codegen.plan import Plan, extent
 from runtime.arrays import with_channels_last
 from runtime.bench_cases import Case, find
@@ -75,7 +78,7 @@ def rate(plan: Plan, name: str, batch: int, seconds: float) -> str:
     return f"{2 * 4 * cells(stage.tensor.box) / seconds / 1e9:6.1f} GB/s"
 
 
-def report(case: Case, layout: str, rounds: int) -> str:
+def report(case: Case, layout: Layout, rounds: int) -> str:
     """The stages of one case."""
     result = RESULTS[case.part]
     emitted: Emitted = emit(
@@ -83,17 +86,13 @@ def report(case: Case, layout: str, rounds: int) -> str:
     )
     data = arrays(case)
     assert isinstance(data, ConvolutionData)
-    x, g = (with_channels_last(a) if layout == "channels_last" else a for a in (data.x, data.g))
+    x, g = (with_channels_last(a) if layout == LAST else a for a in (data.x, data.g))
     read: list[tuple[str, float]] = []
     module: dict[str, Any] = {"_clock": lambda name: read.append((name, time.perf_counter()))}
     exec(compile(clocked(emitted.source, result), case.name, "exec"), module)
-    work = module["".join(word.capitalize() for word in result.split("_"))](len(x), np.float32)
-    calls = {
-        "forward": lambda: module["forward"](x, data.w, data.b, work),
-        "input_gradient": lambda: module["input_gradient"](g, data.w, x.shape, work),
-        "weight_gradient": lambda: module["weight_gradient"](g, x, work),
-    }
-    least, plan = times(calls[result], read, rounds), emitted.plans[result]
+    given = passed(result, {"input": x, "weight": data.w, "bias": data.b, "grad_output": g})
+    call = partial(module[result], *given, module[workspace(result)](len(x), np.float32))
+    least, plan = times(call, read, rounds), emitted.plans[result]
     lines = [f"{case.name}, {layout}, {plan.algorithm}: {1e3 * least.pop(''):.2f} ms"]
     for name, seconds in least.items():
         comment = next(line for line in emitted.source.split("\n") if line.lstrip().startswith(f"# {name}["))
@@ -105,7 +104,7 @@ def main() -> None:
     """Print the stages of the cases that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", metavar="CASE")
-    parser.add_argument("--layout", default="channels_first", choices=("channels_first", "channels_last"))
+    parser.add_argument("--layout", default=FIRST, choices=LAYOUTS)
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     with blas_threads(1) as blas:

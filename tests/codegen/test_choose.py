@@ -4,8 +4,9 @@ import pytest
 
 import codegen
 from codegen.choose import choose, explained
-from codegen.cost import REFERENCE, Machine, cost
+from codegen.cost import cost
 from codegen.growth import bounds
+from codegen.machine import REFERENCE, Machine
 from codegen.plan import BATCH
 from codegen.plans.algorithms import ALGORITHMS, kind_of
 from codegen.rounding import FLOAT32, FLOAT64

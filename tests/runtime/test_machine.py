@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from codegen.choose import choose
-from codegen.cost import REFERENCE, cost
+from codegen.cost import cost
+from codegen.machine import REFERENCE
 from codegen.plan import BATCH
 from codegen.plans.winograd import planner
 from derive.layers import Conv2d
