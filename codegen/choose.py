@@ -18,6 +18,7 @@ from codegen.layout import FIRST, Layout, named
 from codegen.machine import REFERENCE, Machine
 from codegen.plan import BATCH, Plan
 from codegen.plans.algorithms import ALGORITHMS, kind_of
+from codegen.plans.bands import Bands, fitting
 from codegen.rounding import FLOAT32, FLOAT64
 from derive.indices import index
 from derive.layers import Applied, Conv
@@ -35,6 +36,7 @@ class Candidate:
     """An algorithm for one result: what it would cost, what it can be off by, and whether it is taken, and why.
 
     ``error`` is None where it was not looked at; ``within`` says that it is known to be within the tolerance.
+    ``bands`` are those that it forms the result in, None where it forms it whole.
     """
 
     algorithm: str
@@ -42,6 +44,13 @@ class Candidate:
     error: float | None
     verdict: str
     within: bool
+    bands: Bands | None = None
+
+    @property
+    def told(self) -> str:
+        """The verdict, and how many bands there are."""
+        cut = self.bands
+        return self.verdict if cut is None else f"{self.verdict}; in {len(cut.starts)} bands of {cut.rows} rows"
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,19 @@ def _choose(
     layout: Layout,
 ) -> tuple[Choice, ...]:
     applied = layer.on(tensor("X", BATCH, *map(index, sizes)), "Y")
-    choices = []
-    for result, plans in _plans(applied, ITEMSIZES[dtype]).items():
+    choices, size = [], ITEMSIZES[dtype]
+    for result, plans in _plans(applied, size).items():
         plain = products(next(iter(plans.values())), IMAGES) * float(PRECISIONS[dtype].unit)
         limit = max(TOLERANCES[dtype], PLAIN * plain) if tolerance is None else tolerance
-        costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype], layout=layout) for name, plan in plans.items()}
-        choices.append(_of(result, plans, costs, dtype, limit, thorough=thorough))
+        cut = {name: fitting(applied, name, result, plan, itemsize=size) for name, plan in plans.items()}
+        costs = {
+            name: cost(plan, machine, itemsize=size, layout=layout)
+            if (own := cut[name]) is None
+            else cost(own.plan, machine, itemsize=size, layout=layout, bands=len(own.starts))
+            for name, plan in plans.items()
+        }
+        choice = _of(result, plans, costs, dtype, limit, thorough=thorough)
+        choices.append(replace(choice, candidates=tuple(replace(c, bands=cut[c.algorithm]) for c in choice.candidates)))
     return tuple(choices)
 
 
@@ -166,7 +182,7 @@ def explained(choices: tuple[Choice, ...], *, images: int = TYPICAL) -> str:
                 f"{share * value:>{width}.2f}" for value, width in zip(parts, (11, 10, 9, 8), strict=True)
             )
             error = "" if c.error is None else f"{c.error:.1e}"
-            lines.append(f"  {c.algorithm:<11}{figures}   {error:<13}{c.verdict}".rstrip())
+            lines.append(f"  {c.algorithm:<11}{figures}   {error:<13}{c.told}".rstrip())
         lines.append("")
     return "\n".join(lines)
 

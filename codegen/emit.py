@@ -11,7 +11,7 @@ import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ CUDA_DTYPES = ("float32", "float64", "float16", "bfloat16")
 if TYPE_CHECKING:
     from codegen.certificate import Certificate
     from codegen.network_proof import Planner
+    from codegen.plans.bands import Bands
     from codegen.templates.cuda.kernels import Kernel
 
 
@@ -48,9 +49,11 @@ class Emitted:
         plans: the plans it was printed from: one for each result of a convolution, "network" for a network.
         algorithm: the algorithm of a convolution, or of each of its results where they differ; "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
-        theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
+        theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result; and
+            under "forward in bands" that of the theorem by which bands of rows are what they are put together to.
         backend: "numpy" or "cupy".
         cuda, kernels: for CuPy, the CUDA text in the module and its kernels with their launches.
+        bands: the results of large images that are printed for a band of rows at a time, by the plan of a band.
     """
 
     source: str
@@ -63,6 +66,7 @@ class Emitted:
     backend: str = "numpy"
     cuda: str = ""
     kernels: tuple[Kernel, ...] = ()
+    bands: Mapping[str, Bands] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -218,24 +222,48 @@ def _convolution(
 ) -> Emitted:
     from codegen.convolution_module import convolution_source
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.bands import fitting
     from codegen.plans.claims import proof_digests
 
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance, layout)
     plans: dict[str, Plan] = {}
     theorems: dict[str, str] = {}
+    bands: dict[str, Bands] = {}
     for name in dict.fromkeys(algorithms.values()):
         every = PLANNERS[name].plan(applied, itemsize=ITEMSIZES[dtype])
         own = {result: plan for result, plan in every.items() if algorithms[result] == name}
         plans |= own
         theorems |= proof_digests(applied, name, own)
+        bands |= {
+            result: cut
+            for result, plan in own.items()
+            if (cut := fitting(applied, name, result, plan, itemsize=ITEMSIZES[dtype]))
+        }
     plans = {result: plans[result] for result in algorithms}
     theorems = {result: theorems[result] for result in algorithms if result in theorems}
+    theorems |= _theorems_of_bands(applied, algorithms, bands, theorems)
     told = _told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
     provenance = _provenance(layer, shape, dtype, algorithms, theorems)
-    source = convolution_source(applied, plans, title, provenance, dtype=dtype)
-    return Emitted(source, plans, told, layer, shape, dtype, theorems)
+    source = convolution_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
+    return Emitted(source, plans, told, layer, shape, dtype, theorems, bands=bands)
+
+
+def _theorems_of_bands(
+    applied: Applied, algorithms: Mapping[str, str], bands: Mapping[str, Bands], whole: Mapping[str, str]
+) -> dict[str, str]:
+    """The digests of the theorems that bands rest on, where the plan of a band has the theorem of the whole plan."""
+    from codegen.plans.band_claims import proof_digest
+    from codegen.plans.claims import proof_digests
+
+    found = {}
+    for result, cut in bands.items():
+        own = cut.band.layer.on(cut.band.x, "Y")
+        digest = proof_digest(applied, result, cut)
+        if digest and proof_digests(own, algorithms[result], {result: cut.plan}).get(result) == whole.get(result):
+            found[in_bands(result)] = digest
+    return found
 
 
 def _cupy(
@@ -270,6 +298,15 @@ def _cupy(
     except PlanError as error:
         raise EmitError(f"layer={spec(layer)}: {error}") from error
     return Emitted(made.source, plans, name, layer, shape, dtype, theorems, "cupy", made.cuda, made.kernels)
+
+
+def in_bands(result: str) -> str:
+    """What the theorem is called by which bands of a result are rows of it.
+
+    >>> in_bands("forward")
+    'forward in bands'
+    """
+    return f"{result} in bands"
 
 
 def _told(algorithms: Mapping[str, str]) -> str:
