@@ -19,7 +19,7 @@ from codegen.claims import Claim
 from codegen.committed import committed
 from codegen.plan import Stage
 from codegen.plans.algorithms import KINDS
-from codegen.plans.bands import RESULTS, Band, Bands, band
+from codegen.plans.bands import RESULTS, Band, Bands, band, rows_of
 from codegen.plans.claims import sizes_of
 from codegen.plans.convolution import cotangent_of
 from codegen.proofs import meet, normal, worked_out
@@ -112,7 +112,8 @@ def prove() -> dict[str, Theorem]:
 def proof_digest(applied: Applied, result: str, bands: Bands) -> str | None:
     """The digest of the committed theorem that these bands are an instance of; None where they are of none.
 
-    Facts and what is read are compared by plain arithmetic, at every first row; nothing is proved here.
+    That its facts hold at every first row, what is read, and that no row is left out is checked by plain arithmetic;
+    nothing is proved here.
     """
     axes, bias = len(applied.windows), "bias" in applied.parameters
     general, claim = _known(axes, result, bias)
@@ -123,7 +124,7 @@ def proof_digest(applied: Applied, result: str, bands: Bands) -> str | None:
     cache: dict[Tensor, Tensor] = {}
     same = resized(stage.tensor, sizes, cache) == read and resized(claim.inner, sizes, cache) == inner
     held = all(_hold(claim.facts, {**sizes, FIRST.text: index(row)}) for row in bands.starts)
-    ends = (*bands.starts[1:], bands.total)
+    ends = (*bands.starts[1:], rows_of(applied, result))
     covered = bands.starts[0] == 0 and all(b <= a + bands.rows for a, b in zip(bands.starts, ends, strict=True))
     if file is None or not (same and held and covered and file.proves(name, claim.statement)):
         return None

@@ -110,7 +110,7 @@ def in_bands(applied: Applied, algorithm: str, result: str, rows: int, *, itemsi
 
     Raises PlanError where the rows are more than there are, or the algorithm does not write its result through views.
     """
-    total = _total(applied, result)
+    total = rows_of(applied, result)
     if not 1 <= rows <= total:
         raise PlanError(f"rows={rows}: {result} has {total}; the nearest legal value is {max(1, min(rows, total))}")
     own = band(applied, result, rows)
@@ -132,7 +132,7 @@ def fitting(applied: Applied, algorithm: str, result: str, plan: Plan, *, itemsi
         return None
     if result == "input_gradient" and (applied.windows[0].stride.constant != 1 or _adds_back(plan)):
         return None
-    total, fewest, tile = _total(applied, result), least_rows(applied, algorithm, result), ALGORITHMS[algorithm].tile
+    total, fewest, tile = rows_of(applied, result), least_rows(applied, algorithm, result), ALGORITHMS[algorithm].tile
     each = largest(plan, itemsize) / -(-total // tile)
     rows = max(fewest, tile * int(FILLED / each))
     while rows < total:
@@ -163,7 +163,7 @@ def _adds_back(plan: Plan) -> bool:
     return any(s.template == "overlaps" for s in plan.stages)
 
 
-def _total(applied: Applied, result: str) -> int:
+def rows_of(applied: Applied, result: str) -> int:
     """The rows of a result."""
     return number((applied.y if result == "forward" else applied.x).box[2][1])
 
@@ -180,4 +180,5 @@ __all__ = [
     "in_bands",
     "largest",
     "least_rows",
+    "rows_of",
 ]
