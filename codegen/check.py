@@ -21,12 +21,13 @@ from codegen.chance import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applicati
 from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
 from codegen.cupy_check import Executor, check_cupy
 from codegen.cupy_network_check import check_cupy_network
-from codegen.emit import Emitted, in_bands, spec
+from codegen.emit import Emitted, spec
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
 from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
 from codegen.loading import load
 from codegen.plan import Plan
+from codegen.plans.bands import theorem
 from derive.evaluate import Evaluator, Table
 from derive.trusted import KERNEL, LAYERS
 
@@ -271,7 +272,7 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             f"That the stages{of} compute the layer is not proved: no theorem that comes with this version says so."
         )
         unproved = (Row(statement, "not proved", "None.", None, ()),)
-    whole = {name: digest for name, digest in emitted.theorems.items() if name not in map(in_bands, emitted.bands)}
+    whole = {name: digest for name, digest in emitted.theorems.items() if name not in map(theorem, emitted.bands)}
     proved = tuple(
         Row(
             f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
@@ -288,7 +289,7 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
 
 def _in_bands(emitted: Emitted, result: str) -> Row:
     """A row about a result that the text forms in bands."""
-    cut, digest = emitted.bands[result], emitted.theorems.get(in_bands(result))
+    cut, digest = emitted.bands[result], emitted.theorems.get(theorem(result))
     statement = (
         f"The text forms {result} in {len(cut.starts)} bands of {cut.rows} rows: each is the same result of a "
         "convolution by itself, whose stages are printed, and has the rows of the whole result."

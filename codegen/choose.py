@@ -2,7 +2,8 @@
 
 For each result of a convolution (its output, and each gradient) all algorithms that have a proved plan for it are
 candidates.  The cheapest is taken whose error bound, derived from its stages (``codegen.growth``), is within the
-tolerance: fast algorithms by Toom-Cook round more than a plain sum does.  Without a machine of its own the prediction
+tolerance: fast algorithms by Toom-Cook round more than a plain sum does.  One that forms a result in bands of rows is
+priced as it does that: the plan of a band, as often as there are bands.  Without a machine of its own the prediction
 is that for ``codegen.machine.REFERENCE``, so the same request is answered in the same way everywhere.
 """
 

@@ -2,7 +2,8 @@
 
 Every result has a small plan, so a call makes only the buffers that it needs.  A function's text is its stages by
 phase: first what depends on parameters only, then what is done for each block of the batch, at whose end the result is
-put with its batch first; a gradient by a parameter is what was summed over the blocks.
+put with its batch first; a gradient by a parameter is what was summed over the blocks.  A result in bands of rows has
+the stages of one band, in a loop over the first rows (``codegen.plans.bands``).
 """
 
 from __future__ import annotations
@@ -175,9 +176,10 @@ def _rows(bands: Bands) -> list[str]:
     reading, (output,) = bands.band.reading, bands.plan.outputs.values()
     public, first = BLOCKS[reading.tensor.name], _first(reading)
     others = "".join(f",h{axis}" for axis in range(1, reading.tensor.rank - 2))
+    read, formed = ("c", "n") if reading.tensor.name == "X" else ("n", "c")
     comment = (
-        f"# {reading.tensor.name}[b,c,h0{others}] = {public}[b,c,h0 + {first}{others}], "
-        f"{output}[b,n,h0{others}] = result[b,n,h0 + row{others}]"
+        f"# {reading.tensor.name}[b,{read},h0{others}] = {public}[b,{read},h0 + {first}{others}], "
+        f"{output}[b,{formed},h0{others}] = result[b,{formed},h0 + row{others}]"
     )
     images, span = f"{public}[low:high]", number(reading.span)
     taken = f"_rows({images}, {first}, v.{reading.tensor.name}_rows)"

@@ -222,6 +222,7 @@ def _convolution(
 ) -> Emitted:
     from codegen.convolution_module import convolution_source
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.band_claims import theorems_of
     from codegen.plans.bands import fitting
     from codegen.plans.claims import proof_digests
 
@@ -242,28 +243,12 @@ def _convolution(
         }
     plans = {result: plans[result] for result in algorithms}
     theorems = {result: theorems[result] for result in algorithms if result in theorems}
-    theorems |= _theorems_of_bands(applied, algorithms, bands, theorems)
+    theorems |= theorems_of(applied, bands, theorems)
     told = _told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
     provenance = _provenance(layer, shape, dtype, algorithms, theorems)
     source = convolution_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
     return Emitted(source, plans, told, layer, shape, dtype, theorems, bands=bands)
-
-
-def _theorems_of_bands(
-    applied: Applied, algorithms: Mapping[str, str], bands: Mapping[str, Bands], whole: Mapping[str, str]
-) -> dict[str, str]:
-    """The digests of the theorems that bands rest on, where the plan of a band has the theorem of the whole plan."""
-    from codegen.plans.band_claims import proof_digest
-    from codegen.plans.claims import proof_digests
-
-    found = {}
-    for result, cut in bands.items():
-        own = cut.band.layer.on(cut.band.x, "Y")
-        digest = proof_digest(applied, result, cut)
-        if digest and proof_digests(own, algorithms[result], {result: cut.plan}).get(result) == whole.get(result):
-            found[in_bands(result)] = digest
-    return found
 
 
 def _cupy(
@@ -298,15 +283,6 @@ def _cupy(
     except PlanError as error:
         raise EmitError(f"layer={spec(layer)}: {error}") from error
     return Emitted(made.source, plans, name, layer, shape, dtype, theorems, "cupy", made.cuda, made.kernels)
-
-
-def in_bands(result: str) -> str:
-    """What the theorem is called by which bands of a result are rows of it.
-
-    >>> in_bands("forward")
-    'forward in bands'
-    """
-    return f"{result} in bands"
 
 
 def _told(algorithms: Mapping[str, str]) -> str:

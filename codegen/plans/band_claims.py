@@ -10,7 +10,7 @@ algorithm: it holds for every input and padding, so for these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,8 +19,8 @@ from codegen.claims import Claim
 from codegen.committed import committed
 from codegen.plan import Stage
 from codegen.plans.algorithms import KINDS
-from codegen.plans.bands import RESULTS, Band, Bands, band, rows_of
-from codegen.plans.claims import sizes_of
+from codegen.plans.bands import RESULTS, Band, Bands, band, rows_of, theorem
+from codegen.plans.claims import proof_digests, sizes_of
 from codegen.plans.convolution import cotangent_of
 from codegen.proofs import meet, normal, worked_out
 from derive import kernel, tactics
@@ -131,8 +131,19 @@ def proof_digest(applied: Applied, result: str, bands: Bands) -> str | None:
     return str(file.outputs[name]["digest"])
 
 
+def theorems_of(applied: Applied, bands: Mapping[str, Bands], whole: Mapping[str, str]) -> dict[str, str]:
+    """The digests of the theorems that bands rest on, for those whose own plan has the theorem of the whole one too."""
+    found = {}
+    for result, cut in bands.items():
+        own = cut.band.layer.on(cut.band.x, "Y")
+        digest, stages = proof_digest(applied, result, cut), proof_digests(own, cut.plan.algorithm, {result: cut.plan})
+        if digest and stages and stages == {result: whole.get(result)}:
+            found[theorem(result)] = digest
+    return found
+
+
 def _hold(facts: tuple[Guard, ...], sizes: dict[str, Index]) -> bool:
     return all(holds(fact, sizes) for fact in facts)
 
 
-__all__ = ["FILE", "BandClaim", "claim_of", "claims", "key", "proof_digest", "prove"]
+__all__ = ["FILE", "BandClaim", "claim_of", "claims", "key", "proof_digest", "prove", "theorems_of"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from codegen import lifetimes
-from codegen.plan import Plan, PlanError, cells_per_image, number
+from codegen.plan import Phase, Plan, PlanError, cells_per_image, number
 from codegen.plans.algorithms import ALGORITHMS
 from codegen.plans.blocks import FILLED, ROWS
 from codegen.plans.convolution import cotangent_of
@@ -27,7 +27,8 @@ from derive.indices import Index, IndexLike, Interval, index, variables
 from derive.layers import Applied, Conv
 from derive.terms import Tensor, define, term
 
-LEAST = 16 * FILLED  # bytes of an image's buffers from which on it is cut: measured, less stays in the last cache
+LEAST = 10 * FILLED  # bytes of an image's buffers from which on it is cut; less is as fast whole, by measurement
+AGAIN = 4 * FILLED  # bytes of kernels that bands may read again and again
 RESULTS = ("forward", "input_gradient")
 
 
@@ -105,6 +106,15 @@ class Bands:
         return (*range(0, last, self.rows), last)
 
 
+def theorem(result: str) -> str:
+    """What the theorem is called by which bands of a result have its rows.
+
+    >>> theorem("forward")
+    'forward in bands'
+    """
+    return f"{result} in bands"
+
+
 def in_bands(applied: Applied, algorithm: str, result: str, rows: int, *, itemsize: int = 4) -> Bands:
     """A result by an algorithm in bands of so many rows.
 
@@ -123,12 +133,14 @@ def in_bands(applied: Applied, algorithm: str, result: str, rows: int, *, itemsi
 
 
 def fitting(applied: Applied, algorithm: str, result: str, plan: Plan, *, itemsize: int = 4) -> Bands | None:
-    """The bands that an algorithm forms a result in; None where images are small, or the result is formed whole.
+    """The bands that an algorithm forms a result in; None where images are small, kernels large, or it forms it whole.
 
     They have as many rows as keep the largest tensor within ``FILLED`` bytes, but enough for products of ``ROWS`` rows,
     and whole tiles; of such numbers the one with the fewest rows that are formed twice.
     """
     if result not in RESULTS or not plan.follows or itemsize * lifetimes.cells(plan) < LEAST:
+        return None
+    if largest(plan, itemsize, phase="prologue") > AGAIN:
         return None
     if result == "input_gradient" and (applied.windows[0].stride.constant != 1 or _adds_back(plan)):
         return None
@@ -152,10 +164,10 @@ def least_rows(applied: Applied, algorithm: str, result: str) -> int:
     return tile * -(-ROWS // beside)
 
 
-def largest(plan: Plan, itemsize: int) -> int:
-    """The bytes of the largest tensor, for one image, that is neither an argument nor the result."""
-    own = [s.tensor for s in plan.stages if s.name not in plan.placed and plan.phases[s.name] == "block"]
-    return itemsize * max(cells_per_image(t) for t in own)
+def largest(plan: Plan, itemsize: int, *, phase: Phase = "block") -> int:
+    """The bytes of the largest tensor, for one image, that is formed in this phase and is not the result."""
+    own = [s.tensor for s in plan.stages if s.name not in plan.placed and plan.phases[s.name] == phase]
+    return itemsize * max(map(cells_per_image, own), default=0)
 
 
 def _adds_back(plan: Plan) -> bool:
