@@ -99,7 +99,7 @@ def instance(plan: Plan, general: Plan, facts: Sequence[Guard], sizes: Mapping[s
         return "the plan's outputs or parameters are not the stages and inputs that the theorem's are"
     values = {name: index(value) for name, value in sizes.items()}
     for fact in facts:
-        if not _holds(fact, values):
+        if not holds(fact, values):
             return f"the fact {fact.text} does not hold at this shape"
     cache: dict[Tensor, Tensor] = {}
     for ours, theirs in zip(plan.stages, general.stages, strict=True):
@@ -109,7 +109,7 @@ def instance(plan: Plan, general: Plan, facts: Sequence[Guard], sizes: Mapping[s
     return ""
 
 
-def _holds(fact: Guard, values: Mapping[str, Index]) -> bool:
+def holds(fact: Guard, values: Mapping[str, Index]) -> bool:
     """Whether a fact holds at these sizes for every batch size; of that, all that is known is that it is >= 0."""
     here = Substitution(0, (), 0, values).guard(fact)
     return constant_truth(here) is True or here == at_least(BATCH, 0)

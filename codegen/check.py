@@ -9,7 +9,7 @@ How likely it is that a difference is missed is the subject of ``codegen.chance`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 
@@ -27,6 +27,7 @@ from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
 from codegen.loading import load
 from codegen.plan import Plan
+from codegen.plans.bands import theorem
 from derive.evaluate import Evaluator, Table
 from derive.trusted import KERNEL, LAYERS
 
@@ -89,7 +90,7 @@ def check(
     if "network" in emitted.plans:
         return check_network(emitted.source, emitted.plans["network"], subject=subject, proofs=rows, run=run)
     return check_convolution(
-        emitted.source, emitted.plans, dtype=emitted.dtype, subject=subject, proofs=rows, run=run
+        emitted.source, emitted.plans, dtype=emitted.dtype, subject=subject, proofs=rows, run=run, bands=emitted.bands
     )  # fmt: skip
 
 
@@ -140,6 +141,7 @@ def check_convolution(
     subject: str = "a convolution",
     proofs: Iterable[Row] = (),
     run: Run = load,
+    bands: Collection[str] = (),
 ) -> Certificate:
     """Execute the text of a convolution exactly against its own stages, and on small integers in its own dtype.
 
@@ -150,25 +152,27 @@ def check_convolution(
         subject: what the certificate calls it.
         proofs: rows of what is proved about the plans.
         run: ``run(source, ratio=...)`` gives the module; ``ratio`` makes its rational constants, None leaves them.
+        bands: the results that the text forms in bands of rows; what they have to be are the stages of the whole plans.
 
     Returns:
         The certificate.
 
     Raises:
-        Refuted: a function of the text does not give what the stages say; names the first stage that is wrong.
+        Refuted: a function of the text does not give what the stages say; names the first stage that is wrong, but in
+            bands.
         PlanError: a plan breaks a rule of layout.
     """
     for plan in plans.values():
         plan.check()
     kind = keyed(int(digest(source)[:12], 16))
-    text = Text(source, run, kind.ratio)
+    text = Text(source, run, kind.ratio, frozenset(bands))
     trials = convolution_trials(plans)
     for k, trial in enumerate(trials):
         draw = partial(convolution_data.draw, plans, kind, trial.batch)
         lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
     precision = convolution_data.PRECISIONS[dtype]
     known = {name: bounds(plan, precision, batch=INTEGERS[0]) for name, plan in plans.items()}
-    real, seed = Text(source, run), digest(source)
+    real, seed = Text(source, run, bands=frozenset(bands)), digest(source)
     for name, own in known.items():
         exact = convolution_data.largest(own, dtype)
         for k in range(_times(exact)):
@@ -268,7 +272,8 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             f"That the stages{of} compute the layer is not proved: no theorem that comes with this version says so."
         )
         unproved = (Row(statement, "not proved", "None.", None, ()),)
-    return unproved + tuple(
+    whole = {name: digest for name, digest in emitted.theorems.items() if name not in map(theorem, emitted.bands)}
+    proved = tuple(
         Row(
             f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
             ALL_SIZES,
@@ -277,8 +282,25 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             0.0,
             (LAYERS, KERNEL, "Z3", COMMITTED, "CPython"),
         )
-        for result, digest in emitted.theorems.items()
+        for result, digest in whole.items()
     )
+    return (*unproved, *proved, *(_in_bands(emitted, result) for result in emitted.bands))
+
+
+def _in_bands(emitted: Emitted, result: str) -> Row:
+    """A row about a result that the text forms in bands."""
+    cut, digest = emitted.bands[result], emitted.theorems.get(theorem(result))
+    statement = (
+        f"The text forms {result} in {len(cut.starts)} bands of {cut.rows} rows: each is the same result of a "
+        "convolution by itself, whose stages are printed, and has the rows of the whole result."
+    )
+    if digest is None:
+        return Row(statement, "not proved", "None.", None, ())
+    known = (
+        f"Theorem with the SHA-256 {digest}, for every first row and number of rows, proved beforehand; its facts hold "
+        "at the first row of each band."
+    )
+    return Row(statement, ALL_SIZES, known, 0.0, (LAYERS, KERNEL, "Z3", COMMITTED, "CPython"))
 
 
 def _executed_network(plan: Plan, trials: Sequence[Trial]) -> Row:

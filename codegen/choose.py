@@ -2,7 +2,8 @@
 
 For each result of a convolution (its output, and each gradient) all algorithms that have a proved plan for it are
 candidates.  The cheapest is taken whose error bound, derived from its stages (``codegen.growth``), is within the
-tolerance: fast algorithms by Toom-Cook round more than a plain sum does.  Without a machine of its own the prediction
+tolerance: fast algorithms by Toom-Cook round more than a plain sum does.  One that forms a result in bands of rows is
+priced as it does that: the plan of a band, as often as there are bands.  Without a machine of its own the prediction
 is that for ``codegen.machine.REFERENCE``, so the same request is answered in the same way everywhere.
 """
 
@@ -18,6 +19,7 @@ from codegen.layout import FIRST, Layout, named
 from codegen.machine import REFERENCE, Machine
 from codegen.plan import BATCH, Plan
 from codegen.plans.algorithms import ALGORITHMS, kind_of
+from codegen.plans.bands import Bands, fitting
 from codegen.rounding import FLOAT32, FLOAT64
 from derive.indices import index
 from derive.layers import Applied, Conv
@@ -35,6 +37,7 @@ class Candidate:
     """An algorithm for one result: what it would cost, what it can be off by, and whether it is taken, and why.
 
     ``error`` is None where it was not looked at; ``within`` says that it is known to be within the tolerance.
+    ``bands`` are those that it forms the result in, None where it forms it whole.
     """
 
     algorithm: str
@@ -42,6 +45,13 @@ class Candidate:
     error: float | None
     verdict: str
     within: bool
+    bands: Bands | None = None
+
+    @property
+    def told(self) -> str:
+        """The verdict, and how many bands there are."""
+        cut = self.bands
+        return self.verdict if cut is None else f"{self.verdict}; in {len(cut.starts)} bands of {cut.rows} rows"
 
 
 @dataclass(frozen=True)
@@ -99,12 +109,19 @@ def _choose(
     layout: Layout,
 ) -> tuple[Choice, ...]:
     applied = layer.on(tensor("X", BATCH, *map(index, sizes)), "Y")
-    choices = []
-    for result, plans in _plans(applied, ITEMSIZES[dtype]).items():
+    choices, size = [], ITEMSIZES[dtype]
+    for result, plans in _plans(applied, size).items():
         plain = products(next(iter(plans.values())), IMAGES) * float(PRECISIONS[dtype].unit)
         limit = max(TOLERANCES[dtype], PLAIN * plain) if tolerance is None else tolerance
-        costs = {name: cost(plan, machine, itemsize=ITEMSIZES[dtype], layout=layout) for name, plan in plans.items()}
-        choices.append(_of(result, plans, costs, dtype, limit, thorough=thorough))
+        cut = {name: fitting(applied, name, result, plan, itemsize=size) for name, plan in plans.items()}
+        costs = {
+            name: cost(plan, machine, itemsize=size, layout=layout)
+            if (own := cut[name]) is None
+            else cost(own.plan, machine, itemsize=size, layout=layout, bands=len(own.starts))
+            for name, plan in plans.items()
+        }
+        choice = _of(result, plans, costs, dtype, limit, thorough=thorough)
+        choices.append(replace(choice, candidates=tuple(replace(c, bands=cut[c.algorithm]) for c in choice.candidates)))
     return tuple(choices)
 
 
@@ -166,7 +183,7 @@ def explained(choices: tuple[Choice, ...], *, images: int = TYPICAL) -> str:
                 f"{share * value:>{width}.2f}" for value, width in zip(parts, (11, 10, 9, 8), strict=True)
             )
             error = "" if c.error is None else f"{c.error:.1e}"
-            lines.append(f"  {c.algorithm:<11}{figures}   {error:<13}{c.verdict}".rstrip())
+            lines.append(f"  {c.algorithm:<11}{figures}   {error:<13}{c.told}".rstrip())
         lines.append("")
     return "\n".join(lines)
 

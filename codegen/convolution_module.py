@@ -2,7 +2,8 @@
 
 Every result has a small plan, so a call makes only the buffers that it needs.  A function's text is its stages by
 phase: first what depends on parameters only, then what is done for each block of the batch, at whose end the result is
-put with its batch first; a gradient by a parameter is what was summed over the blocks.
+put with its batch first; a gradient by a parameter is what was summed over the blocks.  A result in bands of rows has
+the stages of one band, in a loop over the first rows (``codegen.plans.bands``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from codegen.module import (
     template,
 )
 from codegen.plan import Plan, Stage, number
+from codegen.plans.bands import Bands, Reading
 from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
 from codegen.templates.numpy.text import Context
@@ -78,15 +80,22 @@ class Function:
 
 
 def convolution_source(
-    applied: Applied, plans: Mapping[str, Plan], title: str, provenance: str, *, dtype: str = "float32"
+    applied: Applied,
+    plans: Mapping[str, Plan],
+    title: str,
+    provenance: str,
+    *,
+    dtype: str = "float32",
+    bands: Mapping[str, Bands] | None = None,
 ) -> str:
     """The text of the module of a convolution, from the plans of its results.
 
     ``applied`` has numbers for all sizes but the batch; ``title`` and ``provenance`` are quoted at the head of the
-    module; ``dtype`` is the one that a workspace has unless told otherwise.  Raises PlanError for a plan that breaks a
-    rule of layout or that no template can print.
+    module; ``dtype`` is the one that a workspace has unless told otherwise.  A result in ``bands`` is printed in them.
+    Raises PlanError for a plan that breaks a rule of layout or that no template can print.
     """
-    functions = [_function(name, plan.check(), applied) for name, plan in plans.items()]
+    cut = {} if bands is None else bands
+    functions = [_function(name, plan.check(), applied, cut.get(name)) for name, plan in plans.items()]
     shapes = {
         "input": sizes(applied.x.box[1:]),
         "grad_output": sizes(applied.y.box[1:]),
@@ -96,11 +105,13 @@ def convolution_source(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
         following=[f.name for f in functions if f.leader], shared=_sharing(plans),
-        windows=helper() if any(map(_has_windows, functions)) else "",
+        windows=helper() if any(map(_has_windows, functions)) else "", bands=list(cut),
+        beyond=not all(own.band.reading.is_inside for own in cut.values()),
     )  # fmt: skip
 
 
-def _function(name: str, plan: Plan, applied: Applied) -> Function:
+def _function(name: str, plan: Plan, applied: Applied, bands: Bands | None = None) -> Function:
+    plan = plan if bands is None else bands.plan.check()
     ctx = context(
         plan, {**{block: block for block in BLOCKS}, **{t.name: key for key, t in applied.parameters.items()}}
     )
@@ -110,7 +121,10 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
     once = formed_once(ctx, plan)
     prologue = printed(ctx, chosen(plan, every - plan.numbers, ["prologue"]))
     before = [*prologue, *(_zeroed(text) for text in sums(plan))]
-    lines = [_slices(plan), *_placed(plan), *printed(ctx, chosen(plan, every, BATCHED))]
+    head = [_slices(plan), *_placed(plan)] if bands is None else _rows(bands)
+    lines = [*head, *printed(ctx, chosen(plan, every, BATCHED))]
+    if bands is not None:
+        lines = [_every_band(bands), *(f"    {line}" for line in lines)]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
     checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
     leader = checked[0] if batched and plan.follows else ""
@@ -126,7 +140,7 @@ def _function(name: str, plan: Plan, applied: Applied) -> Function:
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
         workspace(name), batched, leader, plan.block,
-        (*made["w"], *once), tuple(made["v"]), tuple(constants(ctx)),
+        (*made["w"], *once), (*made["v"], *_beyond(bands)), tuple(constants(ctx)),
     )  # fmt: skip
 
 
@@ -159,6 +173,51 @@ def _slices(plan: Plan) -> str:
 def _placed(plan: Plan) -> list[str]:
     """The part of the result in which a block's output is formed, where it is formed there."""
     return [f"{name} = result[low:high]" for name in sorted({plan.owner(s) for s in plan.placed})]
+
+
+# --- bands of rows --------------------------------------------------------------------------------------------------
+
+
+def _every_band(bands: Bands) -> str:
+    """The loop over the first rows; the last band ends where the result does."""
+    *_, last = bands.starts
+    return f"for row in (*range(0, {last}, {bands.rows}), {last}):"
+
+
+def _rows(bands: Bands) -> list[str]:
+    """The rows that a band reads and those that it is, under the formulas for both."""
+    reading, (output,) = bands.band.reading, bands.plan.outputs.values()
+    public, first = BLOCKS[reading.tensor.name], _first(reading)
+    others = "".join(f",h{axis}" for axis in range(1, reading.tensor.rank - 2))
+    read, formed = ("c", "n") if reading.tensor.name == "X" else ("n", "c")
+    comment = (
+        f"# {reading.tensor.name}[b,{read},h0{others}] = {public}[b,{read},h0 + {first}{others}], "
+        f"{output}[b,{formed},h0{others}] = result[b,{formed},h0 + row{others}]"
+    )
+    images, span = f"{public}[low:high]", number(reading.span)
+    taken = f"_rows({images}, {first}, v.{reading.tensor.name}_rows)"
+    if reading.is_inside:
+        taken = f"{public}[low:high, :, {first}:{first} + {span}]"
+    placed = sorted({bands.plan.owner(s) for s in bands.plan.placed})
+    parts = [f"{name} = result[low:high, :, row:row + {bands.rows}]" for name in placed]
+    return [comment, f"{reading.tensor.name} = {taken}", *parts]
+
+
+def _first(reading: Reading) -> str:
+    """The first row that the band from ``row`` on reads."""
+    step, before = number(reading.step), number(reading.before)
+    scaled = "row" if step == 1 else f"{step} * row"
+    return scaled if not before else f"{scaled} {'-' if before > 0 else '+'} {abs(before)}"
+
+
+def _beyond(bands: Bands | None) -> list[str]:
+    """A buffer for rows some of which are outside of the image, channels last as those that are read from it."""
+    if bands is None or bands.band.reading.is_inside:
+        return []
+    reading = bands.band.reading
+    channels, *spatial = (number(hi) for _, hi in reading.box()[1:])
+    sides = ", ".join(map(str, (*spatial, channels)))
+    return [f"self.{reading.tensor.name}_rows = np.moveaxis(np.empty((b, {sides}), dtype), -1, 1)"]
 
 
 def _result_shape(name: str) -> str:

@@ -48,10 +48,13 @@ class Cost:
         return Cost(*(factor * getattr(self, f.name) for f in fields(self)))
 
 
-def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: Layout = FIRST) -> Cost:
+def cost(
+    plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout: Layout = FIRST, bands: int = 1
+) -> Cost:
     """The predicted cost of a plan with one result, at ``TYPICAL`` images, for arrays that lie so in memory.
 
-    With several threads it is that of a thread's part, the time in which all are done.
+    ``bands``: how often it is run for a block of images, if it is the plan of a band of rows.  With several threads it
+    is the cost of a thread's part, the time in which all are done.
 
     >>> from codegen.plan import BATCH
     >>> from codegen.plans.im2col import im2col
@@ -63,7 +66,7 @@ def cost(plan: Plan, machine: Machine = REFERENCE, *, itemsize: int = 4, layout:
     """
     part = -(-TYPICAL // machine.threads)  # what depends on parameters alone, every thread does for itself
     images = min(plan.block, part)
-    blocks = -(-part // images)
+    blocks = -(-part // images) * bands
     model = _Model(plan, machine, images, itemsize, layout == LAST)
     total = Cost()
     for stage in plan.stages:

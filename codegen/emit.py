@@ -11,7 +11,7 @@ import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ ITEMSIZES = {"float32": 4, "float64": 8}
 if TYPE_CHECKING:
     from codegen.certificate import Certificate
     from codegen.network_proof import Planner
+    from codegen.plans.bands import Bands
     from codegen.templates.cuda.kernels import Kernel
 
 
@@ -53,9 +54,11 @@ class Emitted:
         plans: the plans it was printed from: one for each result of a convolution, "network" for a network.
         algorithm: the algorithm of a convolution, or of each of its results where they differ; "network" for a network.
         layer, input_shape, dtype: what was asked for; the batch size of the shape stays free.
-        theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result.
+        theorems: digests of the theorems, proved for all sizes, that these plans are instances of, by result; and
+            under "forward in bands" that of the theorem by which bands of rows are what they are put together to.
         backend: "numpy" or "cupy".
         cuda, kernels: for CuPy, the CUDA text in the module and its kernels with their launches.
+        bands: the results of large images that are printed for a band of rows at a time, by the plan of a band.
     """
 
     source: str
@@ -68,6 +71,7 @@ class Emitted:
     backend: str = "numpy"
     cuda: str = ""
     kernels: tuple[Kernel, ...] = ()
+    bands: Mapping[str, Bands] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -229,24 +233,33 @@ def _convolution(
 ) -> Emitted:
     from codegen.convolution_module import convolution_source
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
+    from codegen.plans.band_claims import theorems_of
+    from codegen.plans.bands import fitting
     from codegen.plans.claims import proof_digests
 
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     algorithms = _algorithms(layer, applied, shape, dtype, asked, tolerance, layout)
     plans: dict[str, Plan] = {}
     theorems: dict[str, str] = {}
+    bands: dict[str, Bands] = {}
     for name in dict.fromkeys(algorithms.values()):
         every = PLANNERS[name].plan(applied, itemsize=ITEMSIZES[dtype])
         own = {result: plan for result, plan in every.items() if algorithms[result] == name}
         plans |= own
         theorems |= proof_digests(applied, name, own)
+        bands |= {
+            result: cut
+            for result, plan in own.items()
+            if (cut := fitting(applied, name, result, plan, itemsize=ITEMSIZES[dtype]))
+        }
     plans = {result: plans[result] for result in algorithms}
     theorems = {result: theorems[result] for result in algorithms if result in theorems}
+    theorems |= theorems_of(applied, bands, theorems)
     told = _told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
     provenance = _provenance(layer, shape, dtype, algorithms, theorems)
-    source = convolution_source(applied, plans, title, provenance, dtype=dtype)
-    return Emitted(source, plans, told, layer, shape, dtype, theorems)
+    source = convolution_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
+    return Emitted(source, plans, told, layer, shape, dtype, theorems, bands=bands)
 
 
 def _cupy(

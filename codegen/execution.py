@@ -144,6 +144,7 @@ class Text:
     source: str
     run: Run
     ratio: Callable[[int, int, Any], Any] | None = None
+    bands: frozenset[str] = frozenset()  # the functions whose stages are those of a band, not of the whole result
 
     def module(self, source: str | None = None) -> ModuleType:
         """The text as a module."""
@@ -259,6 +260,8 @@ def _blame(
     origin = data.origin(function)
     at = f"[{', '.join(map(str, index))}]" if index else ""
     message = f"{where}: {output}{at} {how}"
+    if function.partition(" ")[0] in text.bands:
+        return Finding(f"{message}; it is formed in bands of rows, so no stage is named", function, output, index)
     if origin is None:
         return Finding(message, function, output, index)
     for name, argument in data.arguments.items():

@@ -82,6 +82,18 @@ def _cells(stage: Stage) -> int:
     return prod(1 if size is None else size for size in stage.dims)
 
 
+def cells(plan: Plan) -> int:
+    """The cells of all buffers of a block for each image."""
+    shared = pieces(plan)
+    within = {name for piece in shared for name in piece.buffers}
+    alone = [
+        s for s in plan.stages
+        if plan.phases[s.name] == "block" and s.name not in (within | plan.placed) and not s.into and None in s.dims
+        and s.template not in ("alias", "view")
+    ]  # fmt: skip
+    return sum(piece.cells for piece in shared) + sum(map(_cells, alone))
+
+
 def check(plan: Plan, made: tuple[Piece, ...]) -> None:
     """Raises PlanError where a stage would read what another one has written over."""
     piece_of = {name: k for k, piece in enumerate(made) for name in piece.buffers}

@@ -10,7 +10,7 @@
     nested      long kernels on one axis in pieces of three cells, each by Toom-Cook
     depthwise   one kernel a channel, by one contraction
 
-and for CUDA text
+of which those with channels innermost form large images in bands of rows (``codegen.plans.bands``), and for CUDA text
 
     definition  a result a stage, windows formed on the way; what it takes for an input gradient with strides or groups:
     residues    the sum over the kernel cells of one residue; residue_products: the same for all residues at once

@@ -71,7 +71,7 @@ def proof_digests(applied: Applied, algorithm: str, plans: Mapping[str, Plan]) -
     if kind is None or file is None:
         return {}
     general, every, known = _general(kind)
-    sizes = _sizes(general, applied)
+    sizes = sizes_of(general, applied)
     found = {}
     for name, plan in plans.items():
         same = not instance(plan, every[name], known[name].facts, sizes)
@@ -87,7 +87,7 @@ def _general(kind: Kind) -> tuple[Applied, Mapping[str, Plan], Mapping[str, Clai
     return applied, plans, claims_of(applied, plans)
 
 
-def _sizes(general: Applied, applied: Applied) -> dict[str, int]:
+def sizes_of(general: Applied, applied: Applied) -> dict[str, int]:
     """The numbers that the symbols of a kind's layer stand for in a convolution of that kind."""
     pairs = list(zip(general.y.box[1:], applied.y.box[1:], strict=True))
     for ours, theirs in ((general.x, applied.x), (general.parameters["weight"], applied.parameters["weight"])):

@@ -66,7 +66,7 @@ def times(call: Callable[[], object], read: list[tuple[str, float]], rounds: int
 
 
 def rate(plan: Plan, name: str, batch: int, seconds: float) -> str:
-    """A stage's operations, or bytes, a second."""
+    """A stage's operations, or bytes, a second; ``batch`` counts every band of an image."""
     stage = plan.by_name[name]
 
     def cells(bounds: Any) -> int:
@@ -92,11 +92,12 @@ def report(case: Case, layout: Layout, rounds: int) -> str:
     exec(compile(clocked(emitted.source, result), case.name, "exec"), module)
     given = passed(result, {"input": x, "weight": data.w, "bias": data.b, "grad_output": g})
     call = partial(module[result], *given, module[workspace(result)](len(x), np.float32))
-    least, plan = times(call, read, rounds), emitted.plans[result]
+    least, plan, cut = times(call, read, rounds), emitted.plans[result], emitted.bands.get(result)
+    plan, images = (plan, len(x)) if cut is None else (cut.plan, len(x) * len(cut.starts))
     lines = [f"{case.name}, {layout}, {plan.algorithm}: {1e3 * least.pop(''):.2f} ms"]
     for name, seconds in least.items():
         comment = next(line for line in emitted.source.split("\n") if line.lstrip().startswith(f"# {name}["))
-        lines.append(f"  {1e3 * seconds:7.2f} ms  {rate(plan, name, len(x), seconds):>16}  {comment.strip()[2:80]}")
+        lines.append(f"  {1e3 * seconds:7.2f} ms  {rate(plan, name, images, seconds):>16}  {comment.strip()[2:80]}")
     return "\n".join(lines)
 
 
