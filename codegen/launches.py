@@ -6,7 +6,7 @@ after those of everything that it depends on; there are then as many launches as
 of which depends on the one before, and with fewer some stage of that chain would run beside what it needs.
 
 The blocks of a launch are of one size, so its parts get the number of threads with which, by the model of
-``codegen.templates.cuda.tiling``, they cost least together.  A part that is no matrix product takes any number.
+``codegen.templates.cuda.choice``, they cost least together.  A part that is no matrix product takes any number.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from math import log2
 
 from derive.layers import Conv, Layer
@@ -93,12 +94,18 @@ def check_tiles(tiles: object) -> None:
 
 
 def check_tile(result: str, tile: object, legal: Sequence[str]) -> None:
-    """Raise EmitError unless a tile has a legal name; the nearest is the one that differs least in rows and columns."""
-    found = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", tile) if isinstance(tile, str) else None
+    """Raise EmitError unless a tile has a legal name; the nearest is the one whose numbers differ least.
+
+    >>> check_tile("forward", "8x32x4", ["64x64", "8x32x8"])
+    Traceback (most recent call last):
+    codegen.legal.EmitError: tiles['forward']='8x32x4': it has to be one of '64x64', '8x32x8'; nearest legal: '8x32x8'
+    """
+    found = re.fullmatch(r"[1-9]\d{0,8}(x[1-9]\d{0,8}){1,2}", tile.lower()) if isinstance(tile, str) else None
+    asked = [int(number) for number in found[0].split("x")] if found else []
 
     def off(name: str) -> float:
-        sides = zip(name.split("x"), found.groups() if found else (), strict=False)
-        return sum(abs(log2(int(a) / int(b))) for a, b in sides)
+        numbers = map(int, name.split("x"))
+        return sum(abs(log2(a / b)) for a, b in zip_longest(numbers, asked, fillvalue=1)) if asked else 0.0
 
     one_of(f"tiles[{result!r}]", tile, legal, near=min(legal, key=off))
 

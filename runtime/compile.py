@@ -75,7 +75,8 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
             and "auto" chooses for that
             (`runtime.parallel`), and results may then differ from those of one thread by rounding.
         processes: the same with processes in place of threads, for calls that are short (`runtime.process_crew`), with
-            the same bits.  They are started by the first call that is split, which takes half a second.
+            the same bits.  They are started by the first call that is split, which takes half a second.  Results lie in
+            memory that a process forked later shares.
         cache_dir: the folder of emitted text and of what was measured; None: the user's cache folder.
 
     Returns:
@@ -123,8 +124,8 @@ def _for_threads(
 ) -> Algorithms:
     """What is predicted to be fastest where a batch is split between so many threads."""
     from codegen.choose import choose as choose_algorithm
-    from codegen.cost import REFERENCE
     from codegen.emit import request
+    from codegen.machine import REFERENCE
 
     request(layer, "numpy", shape, dtype, "auto", tolerance, layout)
     machine = replace(REFERENCE, threads=threads)
@@ -175,6 +176,8 @@ class Operation:
 
     Any strides will do: ``input`` is read where it lies, the other arguments are packed first if they are not
     C-contiguous, a cotangent unless it lies channels last and so will the gradient (`runtime.arrays` has the policy).
+    A call that is split among processes raises a WorkerError (`runtime.process_crew`) if one of them ends, as when the
+    system has no memory left; the next call starts them anew.
     Results are C-contiguous; where ``module.KEEPS_LAYOUT`` names the
     result, it lies channels last in memory if the input, or the cotangent, does: images of shape (batch, rows, columns,
     channels) are passed as ``images.transpose(0, 3, 1, 2)``.  Calls share no state, so threads may share an operation.

@@ -170,6 +170,7 @@ class Network:
         Raises:
             ArrayError: as `loss`, or a parameter can no longer be updated in place.
             ValueError: the learning rate is not legal.
+            WorkerError: a process of several ended (`runtime.process_crew`); the parameters are as they were.
         """
         if not (math.isfinite(lr) and lr >= 0):
             raise ValueError(f"lr={lr!r} is not a finite number >= 0; nearest legal: {0.0 if lr < 0 else 0.5}")

@@ -29,7 +29,7 @@ from runtime.textbook import multiply_adds
 
 PRODUCT, CELL = 1 / 35e9, 2.4e-9
 """Seconds for a multiply-add and for a number that is read or written, by which the time of a part is foretold: the
-rate of `codegen.cost.REFERENCE`, and what fits convolutions of `certiconv bench` on that machine."""
+rate of `codegen.machine.REFERENCE`, and what fits convolutions of `certiconv bench` on that machine."""
 
 
 def seconds(layer: Layer, input_shape: Sequence[int]) -> float:

@@ -7,7 +7,9 @@ The calling thread computes the first part itself, with its own arrays; those of
 memory, and what comes of them lies there.  A result that all parts write to lies there whole, and nothing is copied.
 
 Workers are started by the first call that is split, and end with this process or when nobody has the crew any more.
-One call at a time has them.
+One call at a time has them.  Memory stays at what the largest calls took for as long as the crew is kept.  What NumPy
+is to do about an overflow holds in a worker too (`numpy.errstate`); a warning there is printed, and no filter of the
+caller sees it.  A forked process has workers of its own, and memory that it can see is not written again.
 """
 
 from __future__ import annotations
@@ -68,6 +70,18 @@ class Processes:
         self._own = Threads(module, dtype, 1)
         self._lock = threading.Lock()
         self._team: _Team | None = None
+        _CREWS.add(self)
+
+    def renew(self) -> None:
+        """Begin anew in a forked process: the workers are its parent's, and so may be whoever holds a lock."""
+        self._own = Threads(self.module, self.dtype, 1)
+        self._lock = threading.Lock()
+        self._team = None
+
+    def keep(self) -> None:
+        """Before this process is forked: what the child will see is not handed out again."""
+        if self._team is not None:
+            self._team.memory.keep()
 
     def __str__(self) -> str:
         return f"processes={self.count}"
@@ -79,7 +93,7 @@ class Processes:
     def joined(self, call: Call, parts: Sequence[Part], like: Array, image: tuple[int, ...], *, follows: bool) -> Array:
         """See `runtime.crew.Crew`; the result lies in shared memory, unless there is one part.
 
-        A process that is forked later sees what is written there.
+        A process that is forked later shares it: what the one writes into the array, the other sees.
         """
         if len(parts) == 1:
             return self._own.joined(call, parts, like, image, follows=follows)
@@ -123,8 +137,25 @@ class Processes:
                 yield self._team
             finally:
                 if not self._team.whole:
-                    self._team.end()
-                    self._team = None
+                    team, self._team = self._team, None  # first: a second Ctrl-C may end the waiting
+                    team.end()
+
+
+_CREWS: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+
+def _keep_all() -> None:
+    for crew in list(_CREWS):
+        crew.keep()
+
+
+def _renew_all() -> None:
+    for crew in list(_CREWS):
+        crew.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_keep_all, after_in_child=_renew_all)
 
 
 def _rows(place: Place, whole: Array, low: int, high: int) -> Place:
@@ -173,9 +204,11 @@ class _Team:
                 arrays, arguments = self._laid_out(call.given(*part))
                 kept.append(arrays)
                 message = (call.function, call.workspace, part[1] - part[0], arguments, result)
-                link.connection.send((self.memory.size, *message))
+                _ask(link, (self.memory.size, np.geterr(), *message))
                 asked.append(link)
             done = own()
+        except WorkerError:
+            raise
         except Exception:
             for link in asked:
                 _answer(link)
@@ -225,16 +258,30 @@ def _started(file: int) -> _Link:
     return _Link(worker, here)
 
 
+def _ask(link: _Link, message: tuple[Any, ...]) -> None:
+    """Send a worker its part."""
+    with _ended_is_told(link):
+        link.connection.send(message)
+
+
 def _answer(link: _Link) -> tuple[Any, ...]:
-    try:
+    """What a worker says of its part, when it is done."""
+    with _ended_is_told(link):
         answer: tuple[Any, ...] = link.connection.recv()
+    return answer
+
+
+@contextlib.contextmanager
+def _ended_is_told(link: _Link) -> Iterator[None]:
+    """Raise WorkerError where a connection breaks off."""
+    try:
+        yield
     except (EOFError, ConnectionError) as error:
         status = link.worker.wait()
         raise WorkerError(
             f"a worker process ended with status {status} before its part was done, and the call has no result; "
             f"parameters are as they were, and the next call starts workers anew"
         ) from error
-    return answer
 
 
 def _refuse(answer: tuple[Any, ...]) -> None:

@@ -55,7 +55,7 @@ class Form(NamedTuple):
 
 
 class Memory:
-    """Memory that grows as it is needed, and is never given back before the program ends.
+    """Memory that grows as it is needed, and goes as a whole, when nobody has it or an array in it any more.
 
     Attributes:
         file: the descriptor of its file, for a process that is to see it.
@@ -77,6 +77,10 @@ class Memory:
         block, taken = self._taken(starts.pop())
         found = [array_at(taken, form.at(at)) for form, at in zip(asked, starts, strict=True)]
         return found, [form.at(block.start + at) for form, at in zip(asked, starts, strict=True)]
+
+    def keep(self) -> None:
+        """Never hand out again what is handed out now: a process that is forked sees it."""
+        self._free = {}
 
     def _taken(self, needed: int) -> tuple[_Block, Array]:
         """A block, and its bytes as an array for as long as which it is not free."""

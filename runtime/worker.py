@@ -51,12 +51,20 @@ class Worker:
         self._works: dict[tuple[str, int], Any] = {}
 
     def call(
-        self, size: int, function: str, workspace: str, batch: int, arguments: list[tuple[str, Any]], result: Any
+        self,
+        size: int,
+        errors: Mapping[str, Any],
+        function: str,
+        workspace: str,
+        batch: int,
+        arguments: list[tuple[str, Any]],
+        result: Any,
     ) -> float | None:
         """One call; its result is put where it is wanted, and a loss is given back.
 
         Args:
             size: of the shared memory, which may have grown.
+            errors: what NumPy is to do about overflows and the like, as the caller has set it.
             function, workspace: names in the module.
             batch: of the workspace.
             arguments: ("array", place), ("arrays", places by name) or ("value", anything).
@@ -65,7 +73,7 @@ class Worker:
         """
         if size > len(self.memory):
             self.memory = mmap.mmap(self.file, size)
-        run = getattr(self.module, function)
+        run = np.errstate(**errors)(getattr(self.module, function))
         given = [self._taken(kind, value) for kind, value in arguments]
         kind, place = result
         wanted = self._taken("arrays" if kind == "arrays" else "array", place)

@@ -134,3 +134,11 @@ def test_a_request_that_nothing_can_be_chosen_for_is_refused_in_words(change: di
     with pytest.raises(codegen.EmitError) as caught:
         codegen.emit(LAYERS[0][0], input_shape=LAYERS[0][1], **change)  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+def test_a_long_signal_is_planned_like_a_short_one() -> None:
+    conv = Conv1d(16, 16, 9, padding=4)
+    short, long = (
+        choose(conv, (1, 16, length), "float32") for length in (10**6, 10**9)
+    )  # no cell is looked at by itself
+    assert [c.result for c in short] == [c.result for c in long]

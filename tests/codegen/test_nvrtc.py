@@ -31,7 +31,6 @@ class Text(NamedTuple):
 SPILLS = {
     (Text("lenet2", "float16", "long long"), "sm_80", "compute_dX"): 64,
     (Text("lenet2", "bfloat16", "long long"), "sm_80", "compute_dX"): 96,
-    (Text("64 channels 3x3", "float16", "long long"), "sm_80", "compute_dW"): 8,
     (Text("stem", "float16", "long long"), "sm_80", "compute_P"): 144,
     (Text("stem", "bfloat16", "long long"), "sm_80", "compute_P"): 88,
     (Text("volume", "float16", "long long"), "sm_80", "compute_dX"): 296,
@@ -58,7 +57,7 @@ def check(compiler: Nvrtc, emitted: Emitted, text: Text, record: Record) -> None
         usages = compiler.compile(emitted.cuda, arch=arch, options=(f"-DINDEX={text.places}", *folders))
         record("registers", f"{', '.join((*text, arch))}: {', '.join(map(told, usages))}")
         assert [u.kernel for u in usages] == sorted(kernel.name for kernel in emitted.kernels)
-        assert not [u for u in usages if u.spilled > SPILLS.get((text, arch, u.kernel), 0)], (text, arch)
+        assert not [u for u in usages if u.spilled != SPILLS.get((text, arch, u.kernel), 0)], (text, arch)
 
 
 def told(usage: Usage) -> str:
@@ -111,7 +110,7 @@ def test_every_kernel_of_lenet_keeps_its_numbers_in_registers(
     check(compiler, emitted, Text("LeNet's step", dtype, places), record_property)
 
 
-def test_ci_compiles_thirty_combinations_of_layer_and_numbers_and_every_format() -> None:
+def test_ci_compiles_thirty_two_combinations_of_layer_and_numbers_and_every_format() -> None:
     usual = [text for text in TEXTS if is_usual(text) and text.places == "int"]
     assert len(usual) == 32
     assert {text.layer for text in usual} == set(LAYERS)

@@ -194,7 +194,8 @@ def test_an_error_in_the_own_part_leaves_nothing_unanswered(kind: type[BaseExcep
     same(results(operation, x, w, u, g), wanted, exact=True)
 
 
-def test_a_worker_that_is_killed_is_told_of_and_replaced() -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["dying", "gone"])
+def test_a_worker_that_is_killed_is_told_of_and_replaced(gone: bool) -> None:
     network = runtime.Network(NET, input_shape=(1, 1, 6, 6), dtype="float64", processes=2)
     x, y = digits(5)
     network.step(x, y)
@@ -203,6 +204,8 @@ def test_a_worker_that_is_killed_is_told_of_and_replaced() -> None:
     crew: Any = network._steps.crew
     worker = crew._team.links[0].worker
     worker.kill()
+    if gone:
+        worker.wait()  # nobody is there to be asked; else nobody answers
     with pytest.raises(WorkerError, match="ended with status -9 before its part was done"):
         network.step(x, y)
     for name, array in network.params.items():
@@ -211,6 +214,34 @@ def test_a_worker_that_is_killed_is_told_of_and_replaced() -> None:
     one.assign(before)
     assert network.step(x, y) == pytest.approx(one.step(x, y), rel=1e-13)
     assert crew._team.links[0].worker.pid != worker.pid
+
+
+def test_a_second_ctrl_c_leaves_an_operation_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = compiled(3, 2, processes=True)
+    arguments = drawn(3, 5)
+    wanted = results(operation, *arguments)
+    workers = team(operation)
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operation.module, "forward", interrupted)
+        patch.setattr(workers, "end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            operation.forward(*arguments[:3])
+    workers.end()
+    same(results(operation, *arguments), wanted, exact=True)
+
+
+def test_numpy_does_in_a_worker_what_the_caller_has_set() -> None:
+    operation = compiled(3, 2, processes=True)
+    x, w, u, _ = drawn(3, 5)
+    x[-1] = 3e38  # in the part of the worker
+    with np.errstate(over="ignore", invalid="ignore"):
+        operation.forward(x, 10 + abs(w), u)
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        operation.forward(x, 10 + abs(w), u)
 
 
 def test_a_worker_leaves_ctrl_c_to_its_caller() -> None:
@@ -290,6 +321,43 @@ if child == 0:
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 assert (operation.forward(*arguments) == 3).all()
 sys.exit(status if right else 2)
+""")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_is_forked_during_a_call_of_another_thread_can_call() -> None:
+    done = run("""
+import threading, time
+crew = operation.parallel.crew
+with crew._lock:  # as a call of another thread has it
+    child = os.fork()
+    if child == 0:
+        right = (operation.forward(*arguments) == 3).all()
+        crew._team.end()
+        os._exit(0 if right else 1)
+for _ in range(300):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.1)
+os.kill(child, 9)
+sys.exit(3)
+""")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_forked_process_sees_is_not_written_again() -> None:
+    done = run("""
+result = operation.forward(*arguments)
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(reader, 1)
+    os._exit(0 if (result == 3).all() else 1)
+del result
+others = [operation.forward(2 * arguments[0], arguments[1]) for _ in range(3)]
+os.write(writer, b"!")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """)
     assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,7 @@ them, such as a bias, is added on the way.
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Literal
 
 from codegen.plan import PlanError, Stage, extent, number
@@ -133,16 +133,28 @@ def _met(stage: Stage, at: list[Index], scope: Scope) -> Meeting:
             return "often"
         used += levels
         start = number(e - sum((slope * var(level) for slope, level in zip(slopes, levels, strict=True)), index(0)))
-        ranges = [range(*(number(end) for end in scope.intervals[level])) for level in levels]
-        low, every = number(stage.tensor.box[axis][0]), product(*ranges)
-        cells = [start + sum(a * v for a, v in zip(slopes, values, strict=True)) for values in every]
-        inside = [cell for cell in cells if low <= cell < low + size]
-        if len(set(inside)) < len(inside):
+        (vector,), low = scope.vectors(e), number(stage.tensor.box[axis][0])
+        steps = dict(zip(levels, slopes, strict=True))
+        ranges = {level: range(*(number(end) for end in scope.intervals[level])) for level in levels}
+        along, step = ranges.pop(vector), steps.pop(vector)
+        others = [[steps[level] * v for v in values] for level, values in ranges.items()]
+        runs = [_within(start + sum(at_loops), step, along, low, low + size) for at_loops in product(*others)]
+        runs = sorted((r for r in runs if r), key=lambda r: (r[0] % abs(step), r[0]))
+        if any(a[0] % a.step == b[0] % a.step and a[-1] >= b[0] for a, b in pairwise(runs)):
             return "often"
-        everywhere = everywhere and len(inside) == size
+        inside = sum(map(len, runs))
+        everywhere = everywhere and inside == size
     if set(used) != set(range(stage.tensor.rank, len(scope.letters))):
         return "often"
     return "once" if everywhere else "at most once"
+
+
+def _within(start: int, step: int, along: range, low: int, high: int) -> range:
+    """The cells ``start + step v`` for v in a range, from ``low`` to below ``high``, upwards."""
+    cells = range(start + step * along.start, start + step * along.stop, step)
+    cells = cells if step > 0 else cells[::-1]
+    first = max(0, -((cells.start - low) // cells.step))
+    return cells[first : max(first, -((cells.start - high) // cells.step))]
 
 
 def _solved(stage: Stage, guard: Guard, scope: Scope) -> tuple[int, Index]:
