@@ -1,5 +1,7 @@
 """Layers, a network and numbers for tests of batches that are split."""
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,3 +53,22 @@ def same(found: list[Any], wanted: list[Any], *, exact: bool = False) -> None:
 def digits(batch: int, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(batch)
     return rng.normal(size=(batch, 1, 6, 6)).astype(dtype), rng.integers(0, 4, batch)
+
+
+def check_two_callers(operation: runtime.Operation, arguments: Sequence[Sequence[Any]]) -> None:
+    """Two threads that call an operation at once, each with arguments of its own, get what one gets."""
+    wanted = [results(operation, *a) for a in arguments]
+    found: list[list[list[Any]]] = [[], []]
+
+    def call(k: int) -> None:
+        found[k].extend(results(operation, *arguments[k]) for _ in range(15))
+
+    callers = [threading.Thread(target=call, args=(k,)) for k in (0, 1)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for k in (0, 1):
+        assert len(found[k]) == 15
+        for one in found[k]:
+            same(one, wanted[k], exact=True)

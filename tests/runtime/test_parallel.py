@@ -19,7 +19,7 @@ from runtime import parallel, threads
 from runtime.parallel import Convolution, Steps, seconds, split, step_seconds
 from runtime.thread_crew import Threads
 from tests.runtime.emission import Emission
-from tests.runtime.splitting import IMAGE, LAYER, LAYERS, NET, digits, made, results, same
+from tests.runtime.splitting import IMAGE, LAYER, LAYERS, NET, check_two_callers, digits, made, results, same
 
 LEAST, LEAST_STEP = Threads.least, Threads.least_step
 
@@ -138,23 +138,7 @@ def test_the_same_bits_every_time() -> None:
 
 
 def test_two_threads_may_call_at_once() -> None:
-    operation = compiled(LAYER, IMAGE, 2)
-    arguments = [made(LAYER, IMAGE, batch) for batch in (4, 5)]
-    wanted = [results(operation, *a) for a in arguments]
-    found: list[list[list[Any]]] = [[], []]
-
-    def call(k: int) -> None:
-        found[k].extend(results(operation, *arguments[k]) for _ in range(15))
-
-    callers = [threading.Thread(target=call, args=(k,)) for k in (0, 1)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    for k in (0, 1):
-        assert len(found[k]) == 15
-        for one in found[k]:
-            same(one, wanted[k], exact=True)
+    check_two_callers(compiled(LAYER, IMAGE, 2), [made(LAYER, IMAGE, batch) for batch in (4, 5)])
 
 
 def test_threads_are_kept_and_do_not_become_more() -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from typing import Any
 
@@ -26,7 +25,7 @@ from runtime.device import BackendError
 from runtime.parallel import Convolution, Steps
 from runtime.process_crew import Processes, WorkerError
 from runtime.thread_crew import Threads
-from tests.runtime.splitting import IMAGE, LAYER, LAYERS, NET, digits, made, results, same
+from tests.runtime.splitting import IMAGE, LAYER, LAYERS, NET, check_two_callers, digits, made, results, same
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,23 +111,7 @@ def test_results_are_kept_and_memory_is_used_again() -> None:
 
 
 def test_two_threads_may_call_at_once() -> None:
-    operation = compiled(3, 2, processes=True)
-    arguments = [drawn(3, batch) for batch in (4, 5)]
-    wanted = [results(operation, *a) for a in arguments]
-    found: list[list[list[Any]]] = [[], []]
-
-    def call(k: int) -> None:
-        found[k].extend(results(operation, *arguments[k]) for _ in range(15))
-
-    callers = [threading.Thread(target=call, args=(k,)) for k in (0, 1)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    for k in (0, 1):
-        assert len(found[k]) == 15
-        for one in found[k]:
-            same(one, wanted[k], exact=True)
+    check_two_callers(compiled(3, 2, processes=True), [drawn(3, batch) for batch in (4, 5)])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
