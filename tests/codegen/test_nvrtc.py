@@ -31,6 +31,9 @@ class Text(NamedTuple):
 SPILLS = {
     (Text("lenet2", "float16", "long long"), "sm_80", "compute_dX"): 64,
     (Text("lenet2", "bfloat16", "long long"), "sm_80", "compute_dX"): 96,
+    (Text("strided", "float16", "long long"), "sm_80", "compute_dW"): 80,
+    (Text("strided", "bfloat16", "long long"), "sm_80", "compute_dW"): 80,
+    (Text("groups", "float16", "long long"), "sm_80", "compute_Z"): 12,
     (Text("stem", "float16", "long long"), "sm_80", "compute_P"): 144,
     (Text("stem", "bfloat16", "long long"), "sm_80", "compute_P"): 88,
     (Text("volume", "float16", "long long"), "sm_80", "compute_dX"): 296,
