@@ -280,10 +280,13 @@ def test_the_parts_of_a_kernel_use_the_same_shared_memory() -> None:
         compiler = nvrtc()
     except NvrtcError as error:
         pytest.fail(str(error))
-    for dtype, most in (("float32", 18 << 10), ("float64", 36 << 10)):
+    for dtype in ("float32", "float64"):
         usages = compiler.compile(emitted(dtype).cuda, options=("-DINDEX=int",))
-        assert max(u.shared for u in usages) <= most
+        assert max(u.shared for u in usages) <= 48 << 10  # what a kernel can have without asking for more
         assert not any(u.spilled for u in usages)
+    text = emitted("float64").cuda.replace("__shared__ union", "__shared__ struct")
+    with pytest.raises(NvrtcError, match="does not compile"):  # side by side they are too much
+        compiler.compile(text, options=("-DINDEX=int",))
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------
