@@ -64,8 +64,8 @@ class Processes:
     """Handing over takes half a millisecond: of batches of 64 of LeNet's convolutions, 0.5 ms a part, none gained; of
     256 those that add many slices did, and 3x3 ones of 128 channels more than by threads."""
     least_step = 4e-3
-    """A step of LeNet for 32 images, foretold 4.2 ms a part, took 0.84 of one process's time, where threads gained
-    nothing; for 16 it took 1.2."""
+    """A step of LeNet for 32 images, foretold 4.2 ms a part, took 0.84 and 1.04 of one process's time in two runs, where
+    threads took 0.99 and 1.05; for 16 images it took 1.2."""
 
     def __init__(self, module: ModuleType, dtype: Any, count: int) -> None:
         self.module = module
