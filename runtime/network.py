@@ -58,8 +58,8 @@ class Network:
         input_shape: (batch, channels, height, width); the batch size stays free.
         threads: how many a step may use, at least 1; more than one split a batch that is large enough to gain by it
             (`runtime.parallel`), and a step may then differ from that of one thread by rounding.
-        processes: the same with processes in place of threads (`runtime.process_crew`), which gain more where batches
-            are small; they are started by the first step that is split.
+        processes: the same with processes in place of threads (`runtime.process_crew`), which gain a little more
+            where batches are small; they are started by the first step that is split.
         cache_dir: the folder of emitted text; None: the user's cache folder.
         source: the text to run, where it was emitted before for these layers, this shape and this dtype.
 

@@ -1,7 +1,7 @@
 """Parts of a call in other processes, whose interpreters wait for nobody.
 
 For calls of NumPy that are short, of which a training step has hundreds, handing the interpreter over from thread to
-thread costs as much as the second core gains.  A worker process (`runtime.worker`) has the same emitted module; a
+thread costs part of what the second core gains, for small batches all of it.  A worker process (`runtime.worker`) has the same emitted module; a
 call tells it a function and where the arrays lie in shared memory (`runtime.shared`), and waits for the word "done".
 The calling thread computes the first part itself, with its own arrays; those of the others are copied into shared
 memory, and what comes of them lies there.  A result that all parts write to lies there whole, and nothing is copied.
@@ -64,8 +64,8 @@ class Processes:
     """Handing over takes half a millisecond: of batches of 64 of LeNet's convolutions, 0.5 ms a part, none gained; of
     256 those that add many slices did, and 3x3 ones of 128 channels more than by threads."""
     least_step = 4e-3
-    """A step of LeNet for 32 images, foretold 4.2 ms a part, took 0.84 and 1.04 of one process's time in two runs, where
-    threads took 0.99 and 1.05; for 16 images it took 1.2."""
+    """A step of LeNet for 32 images, foretold 4.2 ms a part, took 0.84 and 1.04 of one process's time in two runs, and
+    on threads 0.99 and 1.05; for 16 images it took 1.2."""
 
     def __init__(self, module: ModuleType, dtype: Any, count: int) -> None:
         self.module = module
