@@ -1,10 +1,11 @@
 """Parts of a call in other processes, whose interpreters wait for nobody.
 
 For calls of NumPy that are short, of which a training step has hundreds, handing the interpreter over from thread to
-thread costs part of what the second core gains, for small batches all of it.  A worker process (`runtime.worker`) has the same emitted module; a
-call tells it a function and where the arrays lie in shared memory (`runtime.shared`), and waits for the word "done".
-The calling thread computes the first part itself, with its own arrays; those of the others are copied into shared
-memory, and what comes of them lies there.  A result that all parts write to lies there whole, and nothing is copied.
+thread costs part of what the second core gains, for small batches all of it.  A worker process (`runtime.worker`) has
+the same emitted module; a call tells it a function and where the arrays lie in shared memory (`runtime.shared`), and
+waits for the word "done".  The calling thread computes the first part itself, with its own arrays; those of the others
+are copied into shared memory, and what comes of them lies there.  A result that all parts write to lies there whole,
+and nothing is copied.
 
 Workers are started by the first call that is split, and end with this process or when nobody has the crew any more.
 One call at a time has them.  Memory stays at what the largest calls took for as long as the crew is kept.  What NumPy
