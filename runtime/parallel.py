@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from codegen.functions import workspace
 from derive.layers import Layer, Sequential
 from runtime.arrays import Array
 from runtime.compile import numbers, numeric_output_shape
@@ -100,13 +101,13 @@ class Convolution:
 
     def forward(self, input: Array, weight: Array, bias: Array | None = None) -> Array:
         """See the module's."""
-        call = Call("forward", "Forward", (Batched(input), weight, bias))
+        call = Call("forward", workspace("forward"), (Batched(input), weight, bias))
         return self._joined(call, input, self.crew.module.SHAPES["grad_output"])
 
     def input_gradient(self, grad_output: Array, weight: Array) -> Array:
         """See the module's; the shape of the input follows from the batch."""
         image = self.crew.module.SHAPES["input"]
-        call = Call("input_gradient", "InputGradient", (Batched(grad_output), weight, BatchOf(image)))
+        call = Call("input_gradient", workspace("input_gradient"), (Batched(grad_output), weight, BatchOf(image)))
         return self._joined(call, grad_output, image)
 
     def weight_gradient(self, grad_output: Array, input: Array) -> Array:
@@ -114,12 +115,14 @@ class Convolution:
         if len(grad_output) != len(input):
             total: Array = self.crew.module.weight_gradient(grad_output, input)  # refuses them in its own words
             return total
-        call = Call("weight_gradient", "WeightGradient", (Batched(grad_output), Batched(input)))
+        call = Call("weight_gradient", workspace("weight_gradient"), (Batched(grad_output), Batched(input)))
         return self._summed(call, len(input))
 
     def bias_gradient(self, grad_output: Array) -> Array:
         """See the module's."""
-        return self._summed(Call("bias_gradient", "BiasGradient", (Batched(grad_output),)), len(grad_output))
+        return self._summed(
+            Call("bias_gradient", workspace("bias_gradient"), (Batched(grad_output),)), len(grad_output)
+        )
 
     def backward(self, grad_output: Array, input: Array, weight: Array) -> tuple[Array, Array, Array | None]:
         """See the module's."""

@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import runtime.worker
+from codegen.functions import GIVES
 from runtime.arrays import Array, channels_last
 from runtime.crew import Call, Part
 from runtime.shared import Form, Memory
@@ -113,7 +114,7 @@ class Processes:
         """See `runtime.crew.Crew`."""
         if len(parts) == 1:
             return self._own.sums(call, parts)
-        shape = self.module.SHAPES["weight" if call.function == "weight_gradient" else "bias"]
+        shape = self.module.SHAPES[GIVES[call.function]]
         with self._at_work() as team:
             arrays, places = team.memory.arrays([Form(shape, self.dtype)] * (len(parts) - 1))
             wanted = [("sum", place) for place in places]
@@ -136,7 +137,7 @@ class Processes:
     def _at_work(self) -> Iterator[_Team]:
         """The workers, for one call; they are not used again if it was broken off or one of them ended."""
         with self._lock, blas_at_one_thread():
-            if self._team is None or self._team.process != os.getpid():
+            if self._team is None:
                 self._team = _Team(self.module, self.dtype, self.count - 1)
             try:
                 yield self._team
@@ -159,7 +160,7 @@ def _renew_all() -> None:
         crew.renew()
 
 
-if hasattr(os, "register_at_fork"):
+if AVAILABLE:
     os.register_at_fork(before=_keep_all, after_in_child=_renew_all)
 
 
@@ -181,19 +182,17 @@ class _Link:
 
 
 class _Team:
-    """Workers of one module and the memory that they share with this process.
+    """Workers of one module and the memory that they share with this process, which alone speaks to them.
 
     Attributes:
-        process: that started them, and alone may speak to them.
         whole: whether every question was answered.
     """
 
     def __init__(self, module: ModuleType, dtype: np.dtype[Any], count: int) -> None:
-        self.process = os.getpid()
         self.whole = True
         self.memory = Memory()
         self.links: list[_Link] = []
-        self.end: Callable[[], object] = weakref.finalize(self, _end, self.links, self.process)
+        self.end: Callable[[], object] = weakref.finalize(self, _end, self.links, os.getpid())
         for _ in range(count):
             self.links.append(_started(self.memory.file))
             self.links[-1].connection.send((module.__source__, dtype.str))
