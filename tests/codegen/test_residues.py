@@ -208,7 +208,8 @@ def test_an_infinity_spreads_where_the_text_says_so_and_nowhere_else(name: str) 
     shape = (1, *module.SHAPES["grad_output"])
     weight = np.ones(module.SHAPES["weight"], np.float32)
     found = False
-    for place in range(0, int(np.prod(shape)), 7):
+    cells = int(np.prod(shape))
+    for place in range(0, cells, max(7, cells // 20 | 1)):  # an odd step meets every place in a row
         one, infinite = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         one.flat[place], infinite.flat[place] = 1, np.inf
         reached = module.input_gradient(one, weight, (1, *module.SHAPES["input"])) != 0

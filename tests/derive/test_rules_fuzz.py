@@ -24,7 +24,7 @@ WORLDS = st.lists(
     min_size=3,
     max_size=3,
 )
-EXAMPLES = 600
+EXAMPLES = 300
 
 
 def test_every_rule_is_proposed():
