@@ -49,7 +49,7 @@ class _Spread(int):
 def cut_short(module: ModuleType) -> ModuleType:
     """A module whose sums over the batch are cut into short shares, by its own function."""
     own = module.share
-    module.__dict__.update(BLOCKS=_Spread(), share=lambda blocks, terms, _: own(blocks, terms, SHARE))
+    module.__dict__.update(BLOCKS=_Spread(), share=lambda blocks, terms, _, ahead: own(blocks, terms, SHARE, ahead))
     return module
 
 

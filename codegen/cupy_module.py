@@ -17,7 +17,7 @@ from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text, uses_tensor_cores
-from codegen.templates.cuda.splitting import AHEAD, BLOCKS
+from codegen.templates.cuda.splitting import BLOCKS
 from codegen.templates.cuda.text import grouped
 from derive.layers import Applied
 from derive.terms import Tensor
@@ -78,7 +78,7 @@ def cupy_source(
     source = template("convolution.py").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
-        blocks=BLOCKS, ahead=AHEAD, kernels=kernels, source=cuda, cores=cores,
+        blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,
         precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
@@ -161,7 +161,7 @@ def _launched(kernel: Kernel, result: str) -> list[str]:
     if not part.terms:
         return [f'_launch("{kernel.name}", {part.blocks}, {kernel.threads}, ({arrays}), N)']
     return [
-        f"sizes = {part.blocks}, {part.terms}, {part.at_once}",
+        f"sizes = {part.blocks}, {part.terms}, {part.at_once}, {part.ahead}",
         "length, count = share(*sizes), splits(*sizes)",
         f"{kernel.arrays[-1]} = cupy.empty(count * {grouped(part.results)}, SUM)",
         f'_launch("{kernel.name}", sizes[0] * count, {kernel.threads}, ({arrays}), N, length, count)',

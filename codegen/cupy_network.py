@@ -20,7 +20,7 @@ from codegen.templates.cuda.kernels import Kernel, Part, listed, side_by_side, t
 from codegen.templates.cuda.numbers import NUMBERS
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import adding
-from codegen.templates.cuda.splitting import AHEAD, BLOCKS
+from codegen.templates.cuda.splitting import BLOCKS
 
 LINE = 112  # characters of a statement of the host on one line
 
@@ -76,7 +76,7 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     cuda = cuda_text(numbers, kernels)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
-        blocks=BLOCKS, ahead=AHEAD,
+        blocks=BLOCKS,
         narrow=largest_narrow_batch({"network": plan}), kernels=kernels, launches=len(forward) + len(backward) + 1,
         source=cuda, parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=logits,
@@ -122,7 +122,7 @@ def _buffers(parts: Parts) -> list[str]:
     for shares in parts.shares:
         name = shares.stage.name
         lines += [
-            f"sizes = {shares.part.blocks}, {shares.part.terms}, {shares.part.at_once}",
+            f"sizes = {shares.part.blocks}, {shares.part.terms}, {shares.part.at_once}, {shares.part.ahead}",
             f"self.{name}_cut = share(*sizes), splits(*sizes)",
             f"self.{shares.array} = cupy.empty({times(f'self.{name}_cut[1]', shares.count)}, SUM)",
         ]

@@ -115,8 +115,11 @@ FAULTS = {
     "shares that overlap": (
         PRODUCTS, r"begin \+ share < depth \? begin \+ share", "begin + share < depth ? begin + share + 1", "",
     ),
-    "a share left out": (PRODUCTS, r"split \+ k < splits \?", "split + k + 1 < splits ?", ""),
-    "a share added twice": (LEAN, r"split < splits; split \+= 8", "split < splits; split += 7", ""),
+    "a share left out": (PRODUCTS, r"split \+ k \* step < splits \?", "split + k * step + 1 < splits ?", ""),
+    "a share added twice": (LEAN, r"count, cell, warp, 8\)", "count, cell, warp, 7)", ""),
+    "warps that do not wait": (
+        LEAN, r"ACC\(0\);\n  __syncthreads\(\);\n  ACC total", "ACC(0);\n  ACC total", "uninitialised",
+    ),
     "a part left out": (PARTS, r"from < PARTS - 1", "from < PARTS - 2", ""),
     "parts added before they are there": (
         PARTS, r"__syncthreads\(\);\n    if \(part > 0\) return;", "if (part > 0) return;", "uninitialised",

@@ -235,6 +235,30 @@ extern "C" __global__ void add(const REAL* x, REAL* y)
     assert y[0] == threads * (threads + 1) / 2
 
 
+@needs_compiler
+def test_shares_are_added_up_by_all_warps_however_many_there_are() -> None:
+    body = """
+extern "C" __global__ void add(const ACC* shares, ACC* y, INDEX splits, INDEX count)
+{
+  __shared__ Sums memory;
+  const INDEX cell = blockIdx.x * 32 + threadIdx.x % 32;
+  const ACC total = sum_by_warps(shares, splits, count, cell, memory);
+  if (threadIdx.x >= 32 || cell >= count) return;
+  y[cell] = total;
+}"""
+    program = compile(cuda_text(NUMBERS["float64"], [Kernel("add", body)]))
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.sampled_from([0, 1, 7, 8, 9, 63, 64, 65, 72, 73, 130]), st.sampled_from([1, 31, 32, 33, 65]))
+    def added(splits: int, count: int) -> None:
+        shares = np.arange(3.0, splits * count + 3)
+        y = np.full(count, np.nan)
+        program.launch("add", -(-count // 32), 256, [shares, y, splits, count])
+        assert (y == shares.reshape(splits, count).sum(0)).all()
+
+    added()
+
+
 # --- the text -----------------------------------------------------------------------------------------------------
 
 

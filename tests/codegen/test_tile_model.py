@@ -15,13 +15,14 @@ from codegen.emit import emit
 from codegen.templates.cuda.choice import BATCHES, Product, best_tile, cycles
 from codegen.templates.cuda.kernels import Part
 from codegen.templates.cuda.numbers import NUMBERS
-from codegen.templates.cuda.splitting import AHEAD, BLOCKS, PROCESSORS, share, splits
+from codegen.templates.cuda.splitting import AHEAD, BLOCKS, PROCESSORS, WARPS, ahead, share, splits
 from codegen.templates.cuda.tiling import HALVES, TILES, AnyTile, fitting
 from derive.layers import Conv2d, lenet
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 LENET = emit(lenet(), backend="cupy", input_shape=(2, 1, 28, 28))
-SIZES = st.tuples(st.integers(1, 2000), st.integers(1, 1 << 24), st.sampled_from([4, 8, 32, 256]))
+SIZES = st.tuples(st.integers(1, 2000), st.integers(1, 1 << 24), st.sampled_from([4, 8, 32, 256]),
+                  st.sampled_from([AHEAD, AHEAD * WARPS]))  # fmt: skip
 
 # --- shares -------------------------------------------------------------------------------------------------------
 
@@ -34,10 +35,10 @@ def test_the_host_cuts_sums_as_the_model_takes_it_to() -> None:
 
 
 def same(module: ModuleType) -> None:
-    assert (module.BLOCKS, module.AHEAD) == (BLOCKS, AHEAD)
+    assert module.BLOCKS == BLOCKS
 
     @given(SIZES)
-    def compared(sizes: tuple[int, int, int]) -> None:
+    def compared(sizes: tuple[int, int, int, int]) -> None:
         assert module.share(*sizes) == share(*sizes)
         assert module.splits(*sizes) == splits(*sizes)
 
@@ -45,21 +46,21 @@ def same(module: ModuleType) -> None:
 
 
 @given(SIZES)
-def test_shares_are_whole_fetches_fill_the_processors_and_no_more(sizes: tuple[int, int, int]) -> None:
-    blocks, terms, at_once = sizes
+def test_shares_are_whole_fetches_fill_the_processors_and_no_more(sizes: tuple[int, int, int, int]) -> None:
+    blocks, terms, at_once, _ = sizes
     length, count = share(*sizes), splits(*sizes)
     assert (count - 1) * length < terms <= count * length
     assert length % at_once == 0
     assert blocks * count <= max(BLOCKS, blocks)
 
 
-@given(st.integers(1, 1 << 16), st.sampled_from([4, 8, 32, 256]))
-def test_a_sum_waits_about_as_rarely_as_any_way_to_cut_it_allows(terms: int, at_once: int) -> None:
+@given(st.integers(1, 1 << 16), st.sampled_from([4, 8, 32, 256]), st.sampled_from([AHEAD, AHEAD * WARPS]))
+def test_a_sum_waits_about_as_rarely_as_any_way_to_cut_it_allows(terms: int, at_once: int, together: int) -> None:
     def waits(length: int) -> int:
-        return ceil(length / at_once) + ceil(ceil(terms / length) / AHEAD)
+        return ceil(length / at_once) + ceil(ceil(terms / length) / together)
 
     every = [ceil(terms / count) for count in range(1, min(BLOCKS, terms) + 1)]
-    assert waits(share(1, terms, at_once)) <= 1.25 * min(map(waits, every)) + 2
+    assert waits(share(1, terms, at_once, together)) <= 1.25 * min(map(waits, every)) + 2
 
 
 # --- the model ----------------------------------------------------------------------------------------------------
@@ -116,14 +117,15 @@ def test_the_choice_suits_all_batches_and_not_the_largest_alone() -> None:
 
 # --- LeNet --------------------------------------------------------------------------------------------------------
 
-PRODUCTS = {part.name: part for kernel in LENET.kernels for part in kernel.parts if part.memory}
+PARTS = {part.name: part for kernel in LENET.kernels for part in kernel.parts}
+PRODUCTS = {name: part for name, part in PARTS.items() if part.memory and not part.adds}
 
 
 def blocks_of(part: Part, batch: int) -> int:
     """How many blocks the host launches."""
     blocks, terms = (eval(text or "0", {"N": batch}) for text in (part.blocks, part.terms))
     assert isinstance(blocks, int)
-    return blocks * splits(blocks, terms, part.at_once) if part.terms else blocks
+    return blocks * splits(blocks, terms, part.at_once, part.ahead) if part.terms else blocks
 
 
 @pytest.mark.parametrize("name", ["compute_dW7", "compute_dW9", "compute_dW11"])
@@ -136,4 +138,16 @@ def test_the_kernels_of_lenet_have_tiles_that_fit() -> None:
     declared = {f"{tile.cuda()}::Memory" for tile in NUMBERS["float32"].fitting.values()}
     for part in PRODUCTS.values():
         assert part.memory in declared
-        assert (part.at_once > 1) == bool(part.terms)
+        assert (part.at_once > 1) == bool(part.terms) == (part.ahead > 1)
+
+
+def test_the_shares_of_few_numbers_are_added_up_by_a_thread_in_each_warp() -> None:
+    """Shares are spread over no more threads than all processors have at once, a block each."""
+    for part in PARTS.values():
+        if not part.adds:
+            continue
+        cut = next(other for other in PARTS.values() if other.stage == part.stage and other.terms)
+        numbers, threads = int(cut.results), int(part.blocks) * part.threads
+        assert numbers <= threads
+        assert bool(part.memory) == (cut.ahead > AHEAD) == (numbers * WARPS <= PROCESSORS * part.threads)
+        assert cut.ahead == ahead(numbers)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from codegen.templates.cuda.splitting import AHEAD, PROCESSORS, splits
+from codegen.templates.cuda.splitting import PROCESSORS, ahead, splits
 from codegen.templates.cuda.tiling import AnyTile, fitting
 
 BATCHES = (64, 256)  # how many images a text is expected to see: a tile suits these, and those between
@@ -76,18 +76,19 @@ def _cost(tile: AnyTile, products: Sequence[Product], itemsize: int) -> tuple[fl
 def cycles(tile: AnyTile, product: Product, *, itemsize: int) -> tuple[float, float]:
     """How long the busiest processor is working and how long it is waiting, the adding up of shares included."""
     blocks = ceil(product.rows / tile.rows) * ceil(product.columns / tile.columns) * product.times
-    shares = splits(blocks, product.terms, tile.depth) if product.split else 1
+    results = product.times * product.rows * product.columns
+    together = ahead(results)
+    shares = splits(blocks, product.terms, tile.depth, together) if product.split else 1
     fetches = ceil(ceil(product.terms / shares) / tile.depth)
     busiest = ceil(blocks * shares / PROCESSORS)
-    together = min(busiest, resident(tile, itemsize))
+    beside = min(busiest, resident(tile, itemsize))
     each = STORE + 2 * READ * (tile.parts - 1)
     operations = fetches * tile.depth * work(tile, itemsize) + each * tile.rows * tile.columns
-    working = busiest * operations / min(LANES, together * tile.threads)
-    waiting = ceil(busiest / together) * (fetches + 2) * LATENCY
+    working = busiest * operations / min(LANES, beside * tile.threads)
+    waiting = ceil(busiest / beside) * (fetches + 2) * LATENCY
     if not product.split:
         return working, waiting
-    numbers = shares * product.times * product.rows * product.columns
-    adding = 2 * numbers * itemsize / BANDWIDTH + ceil(shares / AHEAD) * LATENCY
+    adding = 2 * shares * results * itemsize / BANDWIDTH + ceil(shares / together) * LATENCY
     return working + adding, waiting + adding
 
 

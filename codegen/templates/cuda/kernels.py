@@ -53,6 +53,7 @@ class Part:
         terms: of the sum that is split into shares, as Python in ``N``; then the last array is that of the shares, and
             ``numbers`` are the length of a share and the number of shares.
         at_once: how many terms of a share are fetched together.
+        ahead: how many shares are, when they are added up.
         results: how many numbers each share gives.
         costs: by the number of threads, what a model says of a block with so many; empty where any number will do.
     """
@@ -69,6 +70,7 @@ class Part:
     memory: str = ""
     terms: str = ""
     at_once: int = 1
+    ahead: int = 1
     results: str = ""
     costs: Mapping[int, float] = field(default_factory=dict, compare=False)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from codegen.templates.cuda.declarations import words_of
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import Numbers
-from codegen.templates.cuda.splitting import AHEAD
+from codegen.templates.cuda.splitting import AHEAD, WARPS
 
 
 def _function(head: str, value: str) -> str:
@@ -55,7 +55,9 @@ __device__ __forceinline__ ACC hit(long long label, INDEX n, INDEX classes)
 def cuda_text(numbers: Numbers, kernels: Iterable[Kernel]) -> str:
     """The CUDA text of a module: its head, and its kernels, each after the functions that it is the first to call."""
     texts = list(dict.fromkeys(text for kernel in kernels for text in (*kernel.functions, kernel.text)))
-    head = template("prelude.cu").render(**vars(numbers), ahead=AHEAD, functions=FUNCTIONS, used=words_of(texts))
+    head = template("prelude.cu").render(
+        **vars(numbers), ahead=AHEAD, warps=WARPS, functions=FUNCTIONS, used=words_of(texts)
+    )
     return "\n".join([head, *(f"\n{text}" for text in texts)])
 
 

@@ -28,7 +28,8 @@ from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
 from codegen.templates.cuda.locals import arrays_of, reads
 from codegen.templates.cuda.pooled import lines as pooled_lines
 from codegen.templates.cuda.pooled import mean_over_tiles, tiled
-from codegen.templates.cuda.shares import Shares, is_split
+from codegen.templates.cuda.shares import Shares, is_split, numbers_of
+from codegen.templates.cuda.splitting import ahead
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
 from codegen.templates.cuda.text import Scope, cells, grouped, kind_of
@@ -126,14 +127,15 @@ def product_shares(
     read = tuple(t for t in reads(plan, stage) if t in factors)
     target = f"{stage.name}_shares"
     rows, columns, batches = (scope.text(n) for n in (layout.count(c.rows), layout.columns, layout.count(c.batch)))
+    results = scope.text(layout.count(c.rows) * layout.columns * layout.count(c.batch))
     outer = f"(split * {batches} + {layout.which})" if c.batch and batches != "1" else "split"
     place = f"({outer} * {rows} + {layout.row}) * {grouped(columns)} + {layout.column}"
-    results = {"store": Result([f"{target}[{place}] = total;"])}
+    stored = {"store": Result([f"{target}[{place}] = total;"])}
     part = Part(
         kernel_name(stage), stage.name, (*formula, *told(layout)), pointers(read, target, partial=True),
-        _printed(layout, results, store="store"), layout.blocks, tile.threads, numbers=("share", "splits"),
+        _printed(layout, stored, store="store"), layout.blocks, tile.threads, numbers=("share", "splits"),
         memory=f"{tile.cuda()}::Memory", terms=scope.text(layout.count(c.depth)), at_once=tile.depth,
-        results=scope.text(layout.count(c.rows) * layout.columns * layout.count(c.batch)),
+        ahead=ahead(numbers_of(stage, results)), results=results,
         costs=costs(tiles, sizes, itemsize=itemsize),
     )  # fmt: skip
     return Shares(part, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)

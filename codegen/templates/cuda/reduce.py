@@ -11,7 +11,8 @@ from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
 from codegen.templates.cuda.kernels import BLOCK, Part, kernel_name, pointers
 from codegen.templates.cuda.locals import arrays_of, declared, reads
-from codegen.templates.cuda.shares import Shares, is_split
+from codegen.templates.cuda.shares import Shares, is_split, numbers_of
+from codegen.templates.cuda.splitting import ahead
 from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.terms import Monomial, expression, term
@@ -51,6 +52,7 @@ def reduced(plan: Plan, stage: Stage, formula: list[str], threads: int = BLOCK) 
     ]
     first = Part(
         kernel_name(stage), stage.name, tuple(formula), pointers(read, shares, partial=True, labels=plan.labels),
-        tuple(lines), results, threads, numbers=("share", "splits"), terms=depth, at_once=threads, results=results,
+        tuple(lines), results, threads, numbers=("share", "splits"), terms=depth, at_once=threads,
+        ahead=ahead(numbers_of(stage, results)), results=results,
     )  # fmt: skip
     return Shares(first, stage, term(rank, TOTAL[()]), scope, (), tuple(range(rank)))

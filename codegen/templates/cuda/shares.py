@@ -2,7 +2,8 @@
 
 Such a sum has few results and a great many terms, so one block a result would leave most of a GPU idle.  The host cuts
 the terms into ``splits`` shares of ``share`` terms each; partial sums are added in the order of the shares, so the same
-batch gives the same bits.  No number is added by an atomic operation.
+batch gives the same bits.  No number is added by an atomic operation.  Where shares have few numbers, each
+is added up by several threads, a part of the shares each (``codegen.templates.cuda.splitting``).
 
 The second kernel may go on from there: a step of SGD takes what it added up off the parameters and stores no gradient.
 """
@@ -17,6 +18,7 @@ from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.templates.cuda.declarations import flat_name, gathered, unflattened, used
 from codegen.templates.cuda.kernels import BLOCK, Part, Pointer, pointers
 from codegen.templates.cuda.locals import arrays_of, reads
+from codegen.templates.cuda.splitting import threads_a_sum
 from codegen.templates.cuda.text import Scope, cells
 from codegen.templates.cuda.value import Printer
 from derive.indices import var
@@ -71,17 +73,24 @@ def adding(plan: Plan, shares: Shares, *, into: Mapping[str, str] | None = None)
     said = f"The shares of {' and '.join(names)}, added up"
     said += f"; rate times that is taken off {' and '.join(targets)}." if taken else "."
     read = (Pointer("ACC", shares.array), *pointers(_read_after(plan, shares)))
+    numbers = int(shares.count)
+    threads = threads_a_sum(numbers)
     return Part(
         f"{'step' if taken else 'add'}_{shares.stage.name}", shares.stage.name, (said,),
-        (*read, *pointers((), *targets)), (*_sum(shares), *_stored(plan, shares, taken)), str(_blocks(shares)),
-        scalars=("REAL rate",) if taken else (), numbers=("splits",),
+        (*read, *pointers((), *targets)), (*_sum(shares, threads), *_stored(plan, shares, taken)),
+        str(-(-numbers * threads // BLOCK)), scalars=("REAL rate",) if taken else (), numbers=("splits",),
+        memory="Sums" if threads > 1 else "",
     )  # fmt: skip
 
 
-def _blocks(shares: Shares) -> int:
-    if not shares.count.isdigit():
-        raise PlanError(f"{shares.stage.name}: {shares.count} results; the number of results of a sum is a number")
-    return -(-int(shares.count) // BLOCK)
+def numbers_of(stage: Stage, results: str) -> int:
+    """How many numbers a share of a stage has, from the text of that.
+
+    Raises PlanError where they grow with the batch.
+    """
+    if not results.isdigit():
+        raise PlanError(f"{stage.name}: {results} results; the number of results of a sum is a number")
+    return int(results)
 
 
 def _read_after(plan: Plan, shares: Shares) -> tuple[str, ...]:
@@ -89,18 +98,20 @@ def _read_after(plan: Plan, shares: Shares) -> tuple[str, ...]:
     return tuple(t for t in reads(plan, shares.stage) if t in rest)
 
 
-def _sum(shares: Shares) -> list[str]:
-    """The sum of a thread's number over all shares."""
-    if shares.count == "1":
-        return [
-            "if (threadIdx.x != 0) return;",
-            f"const ACC total = sum_of_shares({shares.array}, splits, 1, 0);",
-        ]
+def _sum(shares: Shares, threads: int) -> list[str]:
+    """The sum of a number over all shares: by a thread, or by one in each warp, of which the first goes on."""
     cell = _cell(shares)
+    given = f"{shares.array}, splits, {shares.count}, {cell}"
+    if threads == 1:
+        return [
+            f"const INDEX {cell} = block * {BLOCK} + threadIdx.x;",
+            f"if ({cell} >= {shares.count}) return;",
+            f"const ACC total = sum_of_shares({given}, 0, 1);",
+        ]
     return [
-        f"const INDEX {cell} = block * {BLOCK} + threadIdx.x;",
-        f"if ({cell} >= {shares.count}) return;",
-        f"const ACC total = sum_of_shares({shares.array}, splits, {shares.count}, {cell});",
+        f"const INDEX {cell} = block * {BLOCK // threads} + threadIdx.x % {BLOCK // threads};",
+        f"const ACC total = sum_by_warps({given}, memory);",
+        f"if (threadIdx.x >= {BLOCK // threads} || {cell} >= {shares.count}) return;",
     ]
 
 
