@@ -252,6 +252,12 @@ def test_a_planted_fault_in_a_kernel_is_refuted(layer: Layer, old: str, new: str
         check(replace(emitted, source=emitted.source.replace(old, new)), executor=on_cpu)
 
 
+def test_the_slope_at_a_kink_is_a_convention_that_the_certificate_names() -> None:
+    first, second, *_ = codegen.emit(ReLU(), input_shape=(1, 3)).certificate.rows
+    assert "by convention" not in first.method
+    assert "relu has the derivative 0 by convention" in second.method
+
+
 def test_functions_within_arguments_count() -> None:
     """exp stands inside the reciprocal that a sigmoid is."""
     plan = activation.chain(Sigmoid().on(tensor("X", BATCH, 7)))["forward"]
