@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "log": np.log,
     "recip": np.reciprocal,
     "tanh": np.tanh,
-    "sigmoid": lambda z: 0.5 + 0.5 * np.tanh(0.5 * z),
+    "sigmoid": lambda z: np.where(z >= 0, 1.0, np.exp(-abs(z))) / (1.0 + np.exp(-abs(z))),  # near 0 to the last place
     "relu": lambda z: np.maximum(z, 0.0),
     "step": lambda z: (z > 0).astype(np.float64),
 }

@@ -19,7 +19,7 @@ from codegen.execution import shape
 from codegen.field import Element, P, drawn
 from codegen.plan import Plan, Stage
 from derive.evaluate import Undefined
-from derive.terms import Apply
+from derive.terms import Apply, Factor, Maximum
 
 DEGREE = 1000
 EVALUATOR = "derive.evaluate, which computes the stages, and the polynomial arithmetic of derive.indices"
@@ -59,8 +59,17 @@ def applications(plan: Plan, batch: int) -> int:
 
 
 def _applied(stage: Stage) -> int:
-    factors = [f for m in stage.body.monomials for f in m.factors]
-    return sum(isinstance(f, Apply) and f.function not in {"recip", "relu", "step"} for f in factors)
+    return sum(_functions(f) for m in stage.body.monomials for f in m.factors)
+
+
+def _functions(f: Factor) -> int:
+    """The functions in a factor that are pseudo-random modulo p, those within arguments too."""
+    if isinstance(f, Maximum):
+        return sum(_functions(inner) for m in f.body.monomials for inner in m.factors)
+    if not isinstance(f, Apply):
+        return 0
+    inside = sum(_functions(inner) for m in f.argument.monomials for inner in m.factors)
+    return inside + (f.function not in {"recip", "relu", "step"})
 
 
 def survival(applied: int) -> float:

@@ -18,16 +18,20 @@ import numpy as np
 from codegen import convolution_data, network_data
 from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
 from codegen.chance import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applications, lucky, survival, with_largest
+from codegen.committed import committed
 from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
 from codegen.cupy_check import Executor, check_cupy
 from codegen.cupy_network_check import check_cupy_network
-from codegen.emit import Emitted, spec
+from codegen.emit import Emitted
 from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_calls, shape, uncollected
 from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
+from codegen.layer_check import check_layer
 from codegen.loading import load
 from codegen.plan import Plan
 from codegen.plans.bands import theorem
+from codegen.plans.layer_claims import kind_of
+from codegen.provenance import spec
 from derive.evaluate import Evaluator, Table
 from derive.trusted import KERNEL, LAYERS
 
@@ -89,6 +93,18 @@ def check(
         )
     if "network" in emitted.plans:
         return check_network(emitted.source, emitted.plans["network"], subject=subject, proofs=rows, run=run)
+    if "weight_gradient" not in emitted.plans:
+        trials = convolution_trials(emitted.plans)
+        return check_layer(
+            emitted.source,
+            emitted.plans,
+            trials,
+            dtype=emitted.dtype,
+            subject=subject,
+            proofs=rows,
+            arrays=_arrays(trials),
+            run=run,
+        )
     return check_convolution(
         emitted.source, emitted.plans, dtype=emitted.dtype, subject=subject, proofs=rows, run=run, bands=emitted.bands
     )  # fmt: skip
@@ -184,12 +200,14 @@ def check_convolution(
 
 
 def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
-    """Every result twice on one workspace with uneven blocks, without a workspace, and all gradients at once.
+    """Every result twice on one workspace with uneven blocks, without a workspace, and ``backward``, if there is one.
 
     A result with a batch is the second time put in a given array, channels last in memory where the text keeps that.
     """
     into = {name: name + INTO if name in BATCHED_RESULTS else name for name in plans}
-    alone = [trial for name in plans for trial in (Trial(3, 2, (name, into[name])), Trial(1, None, (name,)))]
+    alone = tuple(trial for name in plans for trial in (Trial(3, 2, (name, into[name])), Trial(1, None, (name,))))
+    if "weight" not in convolution_data.inputs(plans):
+        return alone
     return (*alone, Trial(2, 1, ("backward",)), Trial(1, None, ("backward",)))
 
 
@@ -278,13 +296,22 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
             ALL_SIZES,
             f"Theorem with the SHA-256 {digest}, proved beforehand; its statement was made anew for this plan and has "
-            "that digest. The derivation is committed in codegen/plans/proofs.",
+            f"that digest. The derivation is committed in codegen/plans/proofs.{_conditions(emitted, result)}",
             0.0,
             (LAYERS, KERNEL, "Z3", COMMITTED, "CPython"),
         )
         for result, digest in whole.items()
     )
     return (*unproved, *proved, *(_in_bands(emitted, result) for result in emitted.bands))
+
+
+def _conditions(emitted: Emitted, result: str) -> str:
+    """What the theorem about a result of a layer without parameters takes for granted, such as the slope at a kink."""
+    kind = kind_of(emitted.layer, len(emitted.input_shape), emitted.backend)
+    file = None if kind is None else committed(kind.file)
+    if kind is None or file is None:
+        return ""
+    return "".join(f" It holds so: {text}." for text in file.outputs[kind.key(result)]["conditions"])
 
 
 def _in_bands(emitted: Emitted, result: str) -> Row:

@@ -1,4 +1,7 @@
-"""The emitted file of a convolution by itself: four functions, each with a workspace of its own, and ``backward``.
+"""The emitted file of a layer by itself: a function for each result, each with a workspace of its own.
+
+A convolution, or a dense layer, has four and ``backward``; a layer without parameters has ``forward`` and
+``input_gradient``.
 
 Every result has a small plan, so a call makes only the buffers that it needs.  A function's text is its stages by
 phase: first what depends on parameters only, then what is done for each block of the batch, at whose end the result is
@@ -8,10 +11,11 @@ the stages of one band, in a loop over the first rows (``codegen.plans.bands``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from codegen.functions import ARGUMENTS, workspace
+from codegen.functions import arguments, workspace
+from codegen.layer_words import INPUT_SHAPE, NO_BIAS, SIGNATURES, described, is_weighted, sizes, words
 from codegen.module import (
     BATCHED,
     changes_of_layout,
@@ -20,6 +24,7 @@ from codegen.module import (
     context,
     formed_once,
     helper,
+    overflowing,
     printed,
     sums,
     template,
@@ -30,33 +35,11 @@ from codegen.templates.numpy import buffers
 from codegen.templates.numpy.scope import Scope
 from codegen.templates.numpy.text import Context
 from codegen.templates.numpy.views import stored_view
-from derive.indices import Interval, variables
+from derive.indices import variables
 from derive.layers import Applied
 
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
-AXES = {1: "positions", 2: "rows, columns", 3: "planes, rows, columns"}
 BLOCKS = {"X": "input", "G": "grad_output"}
-SIGNATURES = {
-    "forward": "input, weight, bias=None",
-    "input_gradient": "grad_output, weight, input_shape",
-    "weight_gradient": "grad_output, input",
-    "bias_gradient": "grad_output",
-}
-DOCS = {
-    "forward": "The output: the cross-correlation of the input with the weight{bias}, shape {output}.",
-    "input_gradient": "The gradient of ``Sum grad_output * output`` by the input, shape {input}.",
-    "weight_gradient": "The gradient of ``Sum grad_output * output`` by the weight, shape {weight}.",
-    "bias_gradient": "The gradient of ``Sum grad_output * output`` by the bias, shape {bias}.",
-}
-NO_BIAS = (
-    "if bias is not None:",
-    '    raise ValueError("bias is given; it has to be None, since this layer has none")',
-)
-INPUT_SHAPE = (
-    'needed = (len(grad_output), *SHAPES["input"])',
-    "if not isinstance(input_shape, (tuple, list)) or tuple(input_shape) != needed:",
-    '    raise ValueError(f"input_shape is {input_shape!r}; {needed} is needed for this grad_output")',
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +71,7 @@ def convolution_source(
     dtype: str = "float32",
     bands: Mapping[str, Bands] | None = None,
 ) -> str:
-    """The text of the module of a convolution, from the plans of its results.
+    """The text of the module of a layer, from the plans of its results.
 
     ``applied`` has numbers for all sizes but the batch; ``title`` and ``provenance`` are quoted at the head of the
     module; ``dtype`` is the one that a workspace has unless told otherwise.  A result in ``bands`` is printed in them.
@@ -102,8 +85,9 @@ def convolution_source(
         **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
     return template("convolution").render(
-        title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
-        shapes=shapes, dtype=dtype, functions=functions, rational=any(map(_is_rational, functions)),
+        title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
+        weighted=is_weighted(applied), shapes=shapes, dtype=dtype, functions=functions,
+        rational=any(map(_is_rational, functions)),
         following=[f.name for f in functions if f.leader], shared=_sharing(plans),
         windows=helper() if any(map(_has_windows, functions)) else "", bands=list(cut),
         beyond=not all(own.band.reading.is_inside for own in cut.values()),
@@ -122,26 +106,34 @@ def _function(name: str, plan: Plan, applied: Applied, bands: Bands | None = Non
     prologue = printed(ctx, chosen(plan, every - plan.numbers, ["prologue"]))
     before = [*prologue, *(_zeroed(text) for text in sums(plan))]
     head = [_slices(plan), *_placed(plan)] if bands is None else _rows(bands)
-    lines = [*head, *printed(ctx, chosen(plan, every, BATCHED))]
+    lines = [*head, *_printed(ctx, chosen(plan, every, BATCHED))]
     if bands is not None:
         lines = [_every_band(bands), *(f"    {line}" for line in lines)]
     after = [*printed(ctx, chosen(plan, every, ["epilogue"]))]
-    checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
-    leader = checked[0] if batched and plan.follows else ""
+    weighted = is_weighted(applied)
+    checked = [key for key in arguments(name, weighted=weighted) if key != "bias" or "bias" in applied.parameters]
+    leader = checked[0] if batched and (plan.follows or (not weighted and applied.x.rank > 2)) else ""
     if batched:
         like = f", like={leader}" if leader else ""
         before.append(f"result = _result(out, {_result_shape(name)}, w.dtype, {', '.join(checked)}{like})")
         if not plan.placed:
             lines.append(f"result[low:high] = {_batch_first(ctx, output)}")
     made = buffers(ctx, plan)
+    layout = changes_of_layout(plan) if weighted else "Changes of layout: none."  # it is written through views alone
     return Function(
-        name, SIGNATURES[name], f"{described(name, applied)}\n\n    {changes_of_layout(plan)}",
+        name, SIGNATURES[weighted][name], f"{described(name, applied)}\n\n    {layout}",
         ", ".join(f"{key}={key}" for key in checked),
         (*_conditions(name, applied), *before), tuple(lines),
         (*after, "return result" if batched else f"return w.{output.name}.copy()"),
         workspace(name), batched, leader, plan.block,
         (*made["w"], *once), (*made["v"], *_beyond(bands)), tuple(constants(ctx)),
     )  # fmt: skip
+
+
+def _printed(ctx: Context, stages: list[Stage]) -> tuple[str, ...]:
+    """The statements of these stages, where exp may overflow in silence: a reciprocal of it is then the right 0."""
+    lines = printed(ctx, stages)
+    return overflowing(lines) if any("np.exp(" in line for line in lines) else lines
 
 
 def _sharing(plans: Mapping[str, Plan]) -> str:
@@ -235,25 +227,8 @@ def _batch_first(ctx: Context, stage: Stage) -> str:
 
 def _conditions(name: str, applied: Applied) -> tuple[str, ...]:
     """What is checked besides the arrays."""
+    if not is_weighted(applied):
+        return ()
     if name == "forward" and "bias" not in applied.parameters:
         return NO_BIAS
     return INPUT_SHAPE if name == "input_gradient" else ()
-
-
-def described(name: str, applied: Applied) -> str:
-    """What a function of a convolution's module gives, with the shape."""
-    parameters = {key: str(sizes(t.box)) for key, t in applied.parameters.items()}
-    if name == "forward":
-        parameters["bias"] = " plus the bias" if "bias" in parameters else ""
-    output, inputs = (_batch_shape(t.box) for t in (applied.y, applied.x))
-    return DOCS[name].format(output=output, input=inputs, **parameters)
-
-
-def _batch_shape(box: Iterable[Interval]) -> str:
-    _, *rest = box
-    return str(("batch", *sizes(rest))).replace("'", "")
-
-
-def sizes(box: Iterable[Interval]) -> tuple[int, ...]:
-    """The numbers of cells of some axes."""
-    return tuple(number(hi - lo) for lo, hi in box)

@@ -23,11 +23,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from codegen import convolution_data
+from codegen import convolution_data, nearness
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.chance import DEGREE, EVALUATOR, FIELD
+from codegen.chance import DEGREE, EVALUATOR, FIELD, HASH, applications, survival
 from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
-from codegen.execution import Data, Expected, Text, Trial, run_calls
+from codegen.execution import Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array, keyed
 from codegen.functions import GIVES, GRADIENTS, passed
 from codegen.growth import bounds
@@ -167,13 +167,34 @@ def check_cupy(
         rng = Random(f"{seed} trial {k}")
         run_calls(exact, trial, [_drawn(plans, kind, trial.batch, rng) for _ in trial.calls])
     real = Text(source, partial(made, run, None, turn=0, wide=False), None)
-    integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in plans.items()}
+    polynomial = {name: plan for name, plan in plans.items() if not nearness.has_functions(plan)}
+    integers = {name: largest_integer(plan, dtype, tf32=tf32) for name, plan in polynomial.items()}
     largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
         rng = Random(f"{seed} integers {name}")
         drawn = convolution_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
         run_calls(real, Trial(INTEGER_BATCH, None, (name,)), [_on_device(drawn, None)])
-    return certificate(subject, source, [*proofs, *_rows(listed, largest, dtype, executing(source))])
+    plain = "weight" not in convolution_data.inputs(plans)
+    rounded = [name for name in plans if plain and name not in largest]
+    for name in rounded:
+        for k in range(nearness.RUNS):
+            _nearly(real.module(), plans, name, dtype, f"{seed} {name} {k}")
+    rows = _rows(
+        listed, largest, dtype, executing(source), max(applications(plan, BATCHES[0]) for plan in plans.values())
+    )
+    near = [nearness.row(dtype, rounded, executing(source))] if rounded else []
+    return certificate(subject, source, [*proofs, *rows, *near])
+
+
+def _nearly(module: ModuleType, plans: Plans, name: str, dtype: str, seed: str) -> None:
+    """A result once in its dtype from numbers with which it is rounded."""
+    arrays = nearness.draw(plans, module.DTYPE, seed)
+    where = f"{name}, batch {nearness.BATCH} in {dtype}"
+    try:
+        result = getattr(module, name)(*passed(name, arrays))
+    except Exception as error:  # whatever a wrong text may do is a finding
+        raise Refuted(Finding(f"{where}: {type(error).__name__}: {error}", name)) from error
+    nearness.compare({GIVES[name]: result}, plans[name], arrays, dtype, NUMBERS[dtype].sum_dtype, where)
 
 
 EXACT = {"float16": 1 << 11, "bfloat16": 1 << 8}  # integers up to this are stored as they are
@@ -195,6 +216,8 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
     """Every result for each batch size, those with a batch in a given array too, and all gradients at once."""
     alone = [Trial(batch, None, (name,)) for batch in BATCHES for name in plans]
     into = [Trial(BATCHES[0], None, (name + INTO,)) for name in plans if name in BATCHED_RESULTS]
+    if "weight" not in convolution_data.inputs(plans):
+        return (*alone, *into)
     return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
 
 
@@ -224,21 +247,28 @@ def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
     return DeviceData(data.plans, data.arrays, data.values, data.dtype, kind)
 
 
-def _rows(listed: Iterable[Trial], largest: Mapping[str, int], dtype: str, executor: tuple[str, ...]) -> list[Row]:
+def _rows(
+    listed: Iterable[Trial], largest: Mapping[str, int], dtype: str, executor: tuple[str, ...], functions: int
+) -> list[Row]:
     told = "; ".join(f"batch {trial.batch}: {', '.join(trial.calls)}" for trial in listed)
     count = sum(len(trial.calls) for trial in listed)
     stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
+    bound = f"The bound is D/p, for a text that computes polynomials of degree at most D = {DEGREE}."
+    if functions:
+        bound = (
+            f"The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {functions} functions in a call, to "
+            f"values of degree at most D = {DEGREE}."
+        )
     integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
     rows = [
         Row(
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
             "expressions of the plans give.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, 64-bit places. The bound "
-            f"is D/p, for a text that computes polynomials of degree at most D = {DEGREE}. Other batch sizes were not "
-            "run.",
-            DEGREE / P,
-            (EVALUATOR, "CPython", *executor),
+            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, 64-bit places. "
+            f"{bound} Other batch sizes were not run.",
+            survival(functions),
+            (EVALUATOR, "CPython", *((HASH,) if functions else ()), *executor),
         ),
         Row(
             "At this shape and these batch sizes no kernel reads or writes outside an array, reads what nobody wrote, "

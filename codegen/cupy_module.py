@@ -1,6 +1,7 @@
-"""The emitted file of a convolution for CuPy: CUDA text and the functions that launch it.
+"""The emitted file of a layer for CuPy: CUDA text and the functions that launch it.
 
-Every result is one stage, printed as one kernel, or two where a sum runs over the batch.  The host part of the file
+Every result is one stage, printed as one kernel, or two where a sum runs over the batch; stages before it that are
+local are formed in the threads that read them.  The host part of the file
 checks what comes in, makes the result, and launches.  Places in arrays are 32-bit numbers for all batches up to the
 largest for which that is sure to be enough, 64-bit numbers beyond: the same text, compiled twice.
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from codegen.convolution_module import AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, described, sizes
-from codegen.functions import ARGUMENTS
-from codegen.plan import Plan, cells_per_image, extent, is_batch
+from codegen.functions import arguments
+from codegen.layer_words import INPUT_SHAPE, NO_BIAS, SIGNATURES, described, is_weighted, sizes, words
+from codegen.plan import Plan, Stage, cells_per_image, extent, is_batch
 from codegen.templates.cuda import print_kernels
 from codegen.templates.cuda.kernels import Kernel, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
@@ -59,7 +60,7 @@ def cupy_source(
     tf32: bool = False,
     tiles: Mapping[str, str] | None = None,
 ) -> Printed:
-    """The text of the module of a convolution, from the plans of its results.
+    """The text of the module of a layer, from the plans of its results.
 
     ``tf32``: with dtype "float32", products are formed on tensor cores, which round their factors to TF32.  ``tiles``
     names the tile of a result, one of `legal_tiles`; without a name the model's choice is taken.
@@ -76,9 +77,9 @@ def cupy_source(
         **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
     source = template("convolution.py").render(
-        title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
-        dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
-        blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,
+        title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
+        weighted=is_weighted(applied), dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes,
+        narrow=largest_narrow_batch(plans), blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,
         precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
@@ -125,24 +126,30 @@ def fills_up(applied: Applied, plans: Mapping[str, Plan]) -> bool:
 
 
 def _kernels(plan: Plan, numbers: Numbers) -> tuple[Kernel, ...]:
-    return tuple(kernel for stage in plan.stages for kernel in print_kernels(plan, stage, numbers))
+    return tuple(kernel for stage in _stored(plan) for kernel in print_kernels(plan, stage, numbers))
+
+
+def _stored(plan: Plan) -> list[Stage]:
+    """The stages that have an array: all but local ones."""
+    return [stage for stage in plan.stages if stage.template != "local"]
 
 
 def _function(name: str, plan: Plan, kernels: Iterable[Kernel], applied: Applied) -> Function:
     tensors = {**TENSORS, **{key: t.name for key, t in applied.parameters.items()}}
-    checked = [key for key in ARGUMENTS[name] if key != "bias" or "bias" in applied.parameters]
+    weighted = is_weighted(applied)
+    checked = [key for key in arguments(name, weighted=weighted) if key != "bias" or "bias" in applied.parameters]
     output = plan.by_name[plan.outputs[name]]
     lines = [
-        *(f"{s.name} = cupy.empty({_shape(s.tensor)}, DTYPE)" for s in plan.stages if s != output),
+        *(f"{s.name} = cupy.empty({_shape(s.tensor)}, DTYPE)" for s in _stored(plan) if s != output),
         *(line for kernel in kernels for line in _launched(kernel, output.name)),
     ]
     batched = None in output.dims
-    before = NO_BIAS if name == "forward" and "bias" not in applied.parameters else ()
+    before = NO_BIAS if name == "forward" and weighted and "bias" not in applied.parameters else ()
     return Function(
-        name, SIGNATURES[name], described(name, applied), ", ".join(f"{key}={key}" for key in checked),
+        name, SIGNATURES[weighted][name], described(name, applied), ", ".join(f"{key}={key}" for key in checked),
         ", ".join(tensors[key] for key in checked) + ("," if len(checked) == 1 else ""),
         _shape(output.tensor),
-        (*before, *(INPUT_SHAPE if name == "input_gradient" else ())), tuple(lines), batched,
+        (*before, *(INPUT_SHAPE if weighted and name == "input_gradient" else ())), tuple(lines), batched,
     )  # fmt: skip
 
 

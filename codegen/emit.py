@@ -11,9 +11,8 @@ import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from codegen.files import write_atomically
@@ -24,14 +23,15 @@ from codegen.legal import (
     check_dtype,
     check_layer,
     check_numpy_algorithm,
+    check_single_algorithm,
     check_tile,
     check_tiles,
     one_of,
 )
 from codegen.plan import BATCH, Plan, PlanError
-from codegen.version import VERSION
+from codegen.provenance import provenance_of, spec, told
 from derive.indices import Index, index
-from derive.layers import Applied, Conv, Layer, Sequential
+from derive.layers import Activation, Applied, AvgPool, Conv, Layer, Linear, Sequential
 from derive.legality import LayerError
 from derive.terms import tensor
 
@@ -115,16 +115,18 @@ def emit(
     """The text of a standalone module that computes a layer and its gradients.
 
     Args:
-        layer: Conv1d, Conv2d, Conv3d, or a Sequential of convolution + sigmoid (+ average pooling), Flatten and Linear
-            (+ sigmoid), in that order; every dimension a number.
-        backend: "numpy" or "cupy"; the latter for convolutions.
-        input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
+        layer: a convolution, an average pool, Sigmoid, Tanh, ReLU, Linear, or a Sequential of convolution + sigmoid
+            (+ average pooling), Flatten and Linear (+ sigmoid), in that order; every dimension a number.
+        backend: "numpy" or "cupy".
+        input_shape: (batch, channels, spatial axes...), for an activation any that begins with the batch; the text is
+            made for it, but the batch size stays free.
         dtype: "float32" or "float64": for which of them buffers are sized.  For CuPy also "float16" and "bfloat16", in
             which products are formed on tensor cores and sums in float32.
         algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
             results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
             what ``codegen.choose`` predicts to be fastest.  For CuPy "definition", which is "auto", or "tf32": float32
-            with products on tensor cores, which round their factors to 11 bits.
+            with products on tensor cores, which round their factors to 11 bits.  For a pool or an activation there is
+            one algorithm, which "auto" names.
         tolerance: the largest error that "auto" accepts, relative to the largest value a result can have, for a batch
             of 8 images; None: as ``codegen.choose.choose`` says, about 1e-3 in float32.  Where no algorithm is sure to
             be within it, the one with the smallest bound is taken.
@@ -158,6 +160,8 @@ def emit(
         raise EmitError(f"tiles={tiles!r}: there is a choice for a convolution for CuPy only; nearest legal: None")
     if isinstance(layer, Conv):
         return _convolution(layer, shape, dtype, algorithm, tolerance, layout)
+    if isinstance(layer, (AvgPool, Activation, Linear)):
+        return _single(layer, shape, dtype, algorithm, backend)
     if isinstance(layer, Sequential):
         if not isinstance(algorithm, str) or algorithm not in ("auto", "network"):
             raise EmitError(
@@ -165,8 +169,8 @@ def emit(
             )
         return _network(layer, shape, dtype, backend)
     raise EmitError(
-        f"layer={layer!r}: by itself it has no text yet; Conv1d, Conv2d, Conv3d and Sequential can be emitted; nearest "
-        "legal: a Sequential in which it follows a convolution"
+        f"layer={layer!r}: by itself it has no text; convolutions, average pools, activations, Linear and Sequential "
+        "can be emitted; nearest legal: a Sequential that it is a part of"
     )
 
 
@@ -190,7 +194,8 @@ def request(
     if backend == "numpy" and isinstance(layer, Conv):
         one_of("layout", layout, LAYOUTS)
     else:
-        one_of("layout", layout, LAYOUTS[:1], of="for a network" if backend == "numpy" else f"for backend={backend!r}")
+        kind = "a network" if isinstance(layer, Sequential) else type(layer).__name__
+        one_of("layout", layout, LAYOUTS[:1], of=f"for {kind}" if backend == "numpy" else f"for backend={backend!r}")
     if tolerance is not None and backend == "cupy":
         raise EmitError(f"tolerance={tolerance!r}: for backend='cupy' nothing is chosen by it; leave it out")
     return _numbers(layer, input_shape)
@@ -255,11 +260,11 @@ def _convolution(
     plans = {result: plans[result] for result in algorithms}
     theorems = {result: theorems[result] for result in algorithms if result in theorems}
     theorems |= theorems_of(applied, bands, theorems)
-    told = _told(algorithms)
+    names = told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
-    provenance = _provenance(layer, shape, dtype, algorithms, theorems)
+    provenance = provenance_of(layer, shape, dtype, algorithms, theorems)
     source = convolution_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
-    return Emitted(source, plans, told, layer, shape, dtype, theorems, bands=bands)
+    return Emitted(source, plans, names, layer, shape, dtype, theorems, bands=bands)
 
 
 def _cupy(
@@ -288,7 +293,7 @@ def _cupy(
     )
     name = "tf32" if asked == "tf32" else "definition"
     named = dict.fromkeys(plans, name)
-    provenance = _provenance(layer, shape, dtype, named, theorems, backend="cupy", tiles=tiles)
+    provenance = provenance_of(layer, shape, dtype, named, theorems, backend="cupy", tiles=tiles)
     try:
         made = cupy_source(applied, plans, title, provenance, dtype=dtype, tf32=asked == "tf32", tiles=tiles)
     except PlanError as error:
@@ -296,10 +301,27 @@ def _cupy(
     return Emitted(made.source, plans, name, layer, shape, dtype, theorems, "cupy", made.cuda, made.kernels)
 
 
-def _told(algorithms: Mapping[str, str]) -> str:
-    """One name where all results but the bias gradient, which every algorithm sums alike, have one; else each."""
-    names = {name for result, name in algorithms.items() if result != "bias_gradient"}
-    return names.pop() if len(names) == 1 else ", ".join(f"{result} {name}" for result, name in algorithms.items())
+def _single(layer: Layer, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], backend: str) -> Emitted:
+    """A pool, an activation or a dense layer by itself, for which there is one algorithm, besides TF32."""
+    from codegen.convolution_module import convolution_source
+    from codegen.cupy_module import cupy_source
+    from codegen.plans.layer_claims import kind_of, proof_digests
+
+    kind = kind_of(layer, len(shape), backend)
+    assert kind is not None  # these layers have one
+    check_single_algorithm(asked, kind.algorithm, layer, backend, dtype)
+    tf32 = asked == "tf32"
+    name = "tf32" if tf32 else kind.algorithm
+    applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
+    plans = kind.plan(applied, itemsize=ITEMSIZES.get(dtype, 4))
+    theorems = proof_digests(kind, applied, plans)
+    title = f"{type(layer).__name__}, and its gradient" + (", in CUDA." if backend == "cupy" else ".")
+    provenance = provenance_of(layer, shape, dtype, dict.fromkeys(plans, name), theorems, backend=backend)
+    known = plans, name, layer, shape, dtype, theorems
+    if backend == "cupy":
+        made = cupy_source(applied, plans, title, provenance, dtype=dtype, tf32=tf32)
+        return Emitted(made.source, *known, backend, made.cuda, made.kernels)
+    return Emitted(convolution_source(applied, plans, title, provenance, dtype=dtype), *known)
 
 
 def _algorithms(
@@ -346,7 +368,7 @@ def _network(layer: Sequential, shape: tuple[int, ...], dtype: str, backend: str
     except PlanError as error:
         raise EmitError(f"layer={spec(layer)}: {error}") from error
     theorems = _network_theorems(layer, shape, plan, joined, "lenet_device" if backend == "cupy" else "lenet")
-    provenance = _provenance(layer, shape, dtype, "network", theorems, backend=backend)
+    provenance = provenance_of(layer, shape, dtype, "network", theorems, backend=backend)
     asked = {"network": plan}, "network", layer, shape, dtype, theorems
     if backend == "cupy":
         made = cupy_source(plan, "A network", provenance, dtype=dtype)
@@ -375,62 +397,3 @@ def _network_theorems(
 
 def _free_batch(shape: Sequence[int]) -> list[Index]:
     return [BATCH, *map(index, shape[1:])]
-
-
-# --- provenance ---------------------------------------------------------------------------------------------------
-
-
-def spec(layer: Layer, package: str = "") -> str:
-    """A layer as the expression that makes it, every argument written out.
-
-    >>> from derive.layers import Conv1d, Sequential, Sigmoid
-    >>> spec(Sequential(Conv1d(1, 2, 3), Sigmoid()))
-    'Sequential(Conv1d(1, 2, (3,), stride=(1,), padding=(0,), dilation=(1,), bias=True), Sigmoid())'
-    """
-    name = package + type(layer).__name__
-    if isinstance(layer, Sequential):
-        return f"{name}({', '.join(spec(inner, package) for inner in layer.layers)})"
-    if isinstance(layer, Conv):
-        keys = ("stride", "padding", "dilation", *(("groups",) if layer.is_grouped else ()), "bias")
-        sides = "".join(f", {key}={getattr(layer, key)!r}" for key in keys)
-        return f"{name}({layer.in_channels}, {layer.out_channels}, {layer.kernel_size!r}{sides})"
-    return f"{name}({', '.join(f'{f.name}={getattr(layer, f.name)!r}' for f in fields(layer))})"
-
-
-def _provenance(
-    layer: Layer,
-    shape: tuple[int, ...],
-    dtype: str,
-    algorithm: str | Mapping[str, str],
-    theorems: Mapping[str, str],
-    *,
-    backend: str = "numpy",
-    tiles: Mapping[str, str] | None = None,
-) -> str:
-    """What a module says of where it comes from: nothing that differs between machines, days or batch sizes."""
-    names = {algorithm} if isinstance(algorithm, str) else set(algorithm.values())
-    asked = f'"{min(names)}"' if len(names) == 1 else str(algorithm).replace("'", '"')
-    told = algorithm if isinstance(algorithm, str) else _told(algorithm)
-    on = "" if backend == "numpy" else f'backend="{backend}", '
-    options = f'{on}input_shape={(1, *shape[1:])}, dtype="{dtype}", algorithm={asked}'
-    options += f", tiles={tiles}".replace("'", '"') if tiles else ""
-    call = f'codegen.emit({spec(layer, "derive.")}, {options}).write("FILE")'
-    open_ = [] if isinstance(algorithm, str) else [result for result in algorithm if result not in theorems]
-    known = []
-    if theorems:
-        known = ["That its stages compute this layer is proved for all sizes, by the theorems with the SHA-256"]
-        known += [f"    {digest}  {result}" for result, digest in theorems.items()]
-    if open_ or not theorems:
-        of = f" of {', '.join(open_)}" if theorems else ""
-        known.append(f"That its stages{of} compute this layer follows from no theorem that comes with this version.")
-    if backend == "cupy" and dtype != "float64":
-        known.append("CuPy compiles it with -ftz=true: to float32 arithmetic a number below 2^-126 in size is zero.")
-    lines = [
-        *wrap(f"Made by certiconv {VERSION} with {told} for any batch of {dtype}; made again by", 112),
-        *wrap(
-            f"python -c 'import codegen, derive; {call}'", 112,
-            initial_indent="    ", subsequent_indent="        ", break_long_words=False, break_on_hyphens=False,
-        ),
-        *known,
-    ]  # fmt: skip
-    return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""The functions of a convolution's module: what each takes, what it gives, and the name of its workspace.
+"""The functions of a layer's module: what each takes, what it gives, and the name of its workspace.
 
-Whoever calls one of them with arrays by name - a check, a measurement - asks here, so that the four signatures stand in
-one place.
+A layer with parameters, a convolution or a dense one, has four and ``backward``; one without, a pool or an activation,
+has ``forward(input)`` and ``input_gradient(grad_output, input)``.  Whoever calls one of them with arrays by name - a
+check, a measurement - asks here, so that the signatures stand in one place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "bias_gradient": ("grad_output",),
     "backward": ("grad_output", "input", "weight"),
 }
+PLAIN_ARGUMENTS: Mapping[str, tuple[str, ...]] = {"forward": ("input",), "input_gradient": ("grad_output", "input")}
 GIVES: Mapping[str, str] = {
     "forward": "output",
     "input_gradient": "input",
@@ -25,16 +27,28 @@ GIVES: Mapping[str, str] = {
 GRADIENTS = tuple(GIVES)[1:]
 
 
+def arguments(function: str, *, weighted: bool) -> tuple[str, ...]:
+    """The arrays that a function takes, of a layer with a weight or one without.
+
+    >>> arguments("input_gradient", weighted=True), arguments("input_gradient", weighted=False)
+    (('grad_output', 'weight'), ('grad_output', 'input'))
+    """
+    return (ARGUMENTS if weighted else PLAIN_ARGUMENTS)[function]
+
+
 def passed(function: str, arrays: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a function takes of these arrays, None where there is no such array; by position, before ``work``.
 
-    An input gradient takes the shape of the input besides.
+    An input gradient of a layer with a weight takes the shape of the input besides.
 
     >>> passed("forward", {"input": "x", "weight": "w", "grad_output": "g"})
     ('x', 'w', None)
+    >>> passed("input_gradient", {"input": "x", "grad_output": "g"})
+    ('g', 'x')
     """
-    given = tuple(arrays.get(name) for name in ARGUMENTS[function])
-    return (*given, arrays["input"].shape) if function == "input_gradient" else given
+    weighted = "weight" in arrays or function not in PLAIN_ARGUMENTS
+    given = tuple(arrays.get(name) for name in arguments(function, weighted=weighted))
+    return (*given, arrays["input"].shape) if weighted and function == "input_gradient" else given
 
 
 def workspace(function: str) -> str:
@@ -46,4 +60,4 @@ def workspace(function: str) -> str:
     return "".join(word.capitalize() for word in function.split("_"))
 
 
-__all__ = ["ARGUMENTS", "GIVES", "GRADIENTS", "passed", "workspace"]
+__all__ = ["ARGUMENTS", "GIVES", "GRADIENTS", "PLAIN_ARGUMENTS", "arguments", "passed", "workspace"]

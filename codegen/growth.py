@@ -105,9 +105,11 @@ def bounds(plan: Plan, precision: Precision, *, batch: int = 1) -> Bounds:
 
 
 def products(plan: Plan, batch: int) -> int:
-    """How many products, and terms, there are in a sum of the result by its definition."""
+    """How many products, and terms, there are in a sum of the result by its definition; 1 without a weight."""
     sizes = {t.name: [_length(b, batch) for b in t.box] for t in plan.inputs}
     match list(plan.outputs):
+        case ["forward" | "input_gradient"] if "W" not in sizes:
+            return 1  # a mean, or parts of means: no more than the largest input
         case ["forward"]:
             return prod(sizes["W"][1:]) + ("u" in sizes)
         case ["input_gradient"]:

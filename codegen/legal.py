@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from itertools import zip_longest
 from math import log2
 
-from derive.layers import Conv, Layer
+from derive.layers import Layer, Linear, Sequential
 
 NUMPY_DTYPES = ("float32", "float64")
 CUDA_DTYPES = (*NUMPY_DTYPES, "float16", "bfloat16")
@@ -53,11 +53,11 @@ def nearest(value: object, legal: Sequence[str]) -> str:
 
 def check_dtype(dtype: object, backend: str, layer: Layer) -> None:
     """Raise EmitError unless text of this backend computes this layer in this dtype."""
-    single = isinstance(layer, Conv)
+    single = not isinstance(layer, Sequential)
     legal = CUDA_DTYPES if backend == "cupy" and single else NUMPY_DTYPES
     of = "for a network" if backend == "cupy" and not single else f"for backend={backend!r}"
     elsewhere = isinstance(dtype, str) and dtype in CUDA_DTYPES
-    of += " (a convolution by itself has it for backend='cupy')" if elsewhere else ""
+    of += " (a layer by itself has it for backend='cupy')" if elsewhere else ""
     one_of("dtype", dtype, legal, of=of, near="float32" if elsewhere else None)
 
 
@@ -82,6 +82,17 @@ def check_numpy_algorithm(algorithm: object, legal: Sequence[str]) -> None:
     elsewhere = isinstance(algorithm, str) and algorithm in CUDA_ALGORITHMS
     of = "for backend='numpy'" + (" (backend='cupy' has it)" if elsewhere else "")
     one_of("algorithm", algorithm, ("auto", *legal), of=of)
+
+
+def check_single_algorithm(algorithm: object, only: str, layer: Layer, backend: str, dtype: str) -> None:
+    """Raise EmitError unless it is the one algorithm of a layer that has one, or leaves that open.
+
+    A dense layer in float32 may have its products on tensor cores besides.
+    """
+    if backend == "cupy" and isinstance(layer, Linear):
+        check_cuda_algorithm(algorithm, dtype)
+        return
+    one_of("algorithm", algorithm, ("auto", only), of=f"for {type(layer).__name__} and backend={backend!r}")
 
 
 def check_tiles(tiles: object) -> None:

@@ -117,7 +117,7 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     functions = [
         _prologue(ctx, chosen(plan, every, ["prologue"])),
         Function("_forward", "w, v, params, X", "One block of images, up to the logits.",
-                 _overflowing(printed(ctx, chosen(plan, ahead, BATCHED)))),
+                 overflowing(printed(ctx, chosen(plan, ahead, BATCHED)))),
         Function("_loss", "w, v, T", "The loss of one block, added to that of the blocks before.",
                  printed(ctx, chosen(plan, to_loss - ahead, BATCHED))),
         Function("_backward", "w, v, params", "The gradients of one block, added to those of the blocks before.",
@@ -139,7 +139,7 @@ def network_source(plan: Plan, title: str, provenance: str) -> str:
     )  # fmt: skip
 
 
-def _overflowing(lines: Iterable[str]) -> tuple[str, ...]:
+def overflowing(lines: Iterable[str]) -> tuple[str, ...]:
     """The same where exp may overflow in silence: a sigmoid recip(1 + exp(-z)) is then the 0 that it should be."""
     return 'with np.errstate(over="ignore"):', *(f"    {line}" for line in lines)
 

@@ -32,7 +32,7 @@ NumpyTemplate = Literal[
     "strided", "windows", "scatter", "overlaps", "matmul", "grouped", "shifted", "contract", "dot", "pointwise",
     "reduce", "constant", "share", "view", "alias",
 ]  # fmt: skip
-CudaTemplate = Literal["cells", "product", "epilogue", "column", "local", "pooled", "spread", "reduce", "alias"]
+CudaTemplate = Literal["cells", "flat", "product", "epilogue", "column", "local", "pooled", "spread", "reduce", "alias"]
 Template = NumpyTemplate | CudaTemplate
 SCATTERED: tuple[Template, ...] = ("scatter", "overlaps")
 VIEWS: tuple[Template, ...] = ("strided", *SCATTERED, "pointwise")  # these write to an array with any strides

@@ -19,7 +19,7 @@ from codegen.architecture import forget
 from codegen.committed import file_text
 from codegen.network_proof import NetworkProof
 from codegen.plan import BATCH
-from codegen.plans import band_claims, claims, device_network
+from codegen.plans import band_claims, claims, device_network, layer_claims
 from derive.indices import index
 from derive.kernel import Theorem
 from derive.layers import lenet
@@ -54,6 +54,9 @@ PLANS: Mapping[str, tuple[str, Callable[[], Mapping[str, Theorem]]]] = {
         f"residues{n}d": (f"The input gradient by residues over {n} axes", partial(claims.prove_residues, n))
         for n in (1, 2, 3)
     },
+    "pools": ("The plans of average pools", partial(layer_claims.prove, "pools")),
+    "activations": ("The plans of activations", partial(layer_claims.prove, "activations")),
+    "linear": ("The plans of dense layers", partial(layer_claims.prove, "linear")),
     band_claims.FILE: ("Bands of rows of a convolution over one, two and three axes", band_claims.prove),
 }
 

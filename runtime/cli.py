@@ -27,14 +27,17 @@ from runtime.cli_choose import Asked, choice
 from runtime.cli_layers import (
     CLASSES,
     CONVOLUTIONS,
+    EMITTED,
     POOLS,
     Dilation,
     Groups,
     InChannels,
+    InFeatures,
     Input,
     KernelSize,
     NoBias,
     OutChannels,
+    OutFeatures,
     Padding,
     Stride,
     make_layer,
@@ -149,15 +152,18 @@ def shape(  # noqa: PLR0913 - an argument an option
     epilog="\b\nExamples:\n"
     "  certiconv emit conv2d --in-channels 6 --out-channels 16 --kernel-size 5 --input 8,6,14,14 --out conv.py\n"
     "  certiconv emit conv1d --in-channels 1 --out-channels 4 --kernel-size 3 --input 8,1,100 --no-bias --check\n"
+    "  certiconv emit avgpool2d --kernel-size 2 --input 8,6,28,28 --check --out pool.py\n"
     "  certiconv emit lenet > lenet.py"
 )
 @reported
 def emit(  # noqa: PLR0913 - an argument an option
-    layer: Annotated[str, typer.Argument(metavar="LAYER", help=f"One of {', '.join((*CONVOLUTIONS, 'lenet'))}.")],
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help=f"One of {', '.join(EMITTED)}.")],
     *,
     input: Input = None,
     in_channels: InChannels = None,
     out_channels: OutChannels = None,
+    in_features: InFeatures = None,
+    out_features: OutFeatures = None,
     kernel_size: KernelSize = None,
     stride: Stride = None,
     padding: Padding = None,
@@ -195,10 +201,12 @@ def emit(  # noqa: PLR0913 - an argument an option
     from runtime.compile import certificate_of, numeric_output_shape
     from runtime.compile import emit as emit_text
 
-    one_of("LAYER", layer, (*CONVOLUTIONS, "lenet"))
+    one_of("LAYER", layer, EMITTED)
     given = options(
         in_channels=in_channels,
         out_channels=out_channels,
+        in_features=in_features,
+        out_features=out_features,
         kernel_size=kernel_size,
         stride=stride,
         padding=padding,
@@ -276,7 +284,7 @@ def derive(  # noqa: PLR0913 - an argument an option
         groups=groups,
         no_bias=no_bias,
     )
-    told = derivation(make_layer(layer, symbols(layer, given)), wrt)
+    told = derivation(make_layer(layer, symbols(layer, given), open_sizes=True), wrt)
     typer.echo(_formatted(told, format), nl=False)
 
 

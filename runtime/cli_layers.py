@@ -18,13 +18,19 @@ CLASSES = {
     "avgpool2d": "AvgPool2d",
     "avgpool3d": "AvgPool3d",
     "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "ReLU",
     "flatten": "Flatten",
     "linear": "Linear",
     "cross-entropy": "CrossEntropyLoss",
 }
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 POOLS = ("avgpool1d", "avgpool2d", "avgpool3d")
+ACTIVATIONS = ("sigmoid", "tanh", "relu")
+EMITTED = (*CONVOLUTIONS, *POOLS, *ACTIVATIONS, "linear", "lenet")
 
+InFeatures = Annotated[int | None, typer.Option("--in-features", help="Features of a dense layer's input.")]
+OutFeatures = Annotated[int | None, typer.Option("--out-features", help="Features of its output.")]
 InChannels = Annotated[int | None, typer.Option("--in-channels", help="Channels of the input.")]
 OutChannels = Annotated[int | None, typer.Option("--out-channels", help="Channels of the output.")]
 KernelSize = Annotated[
@@ -66,18 +72,23 @@ def options(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _arguments(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The arguments that a layer of a kind needs, and those it may be given besides."""
+def _arguments(kind: str, *, open_sizes: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The arguments that a layer of a kind needs, and those it may be given besides.
+
+    ``open_sizes``: a dense layer has symbols for its sizes, so it takes none.
+    """
     if kind in CONVOLUTIONS:
         return ("in_channels", "out_channels", "kernel_size"), ("stride", "padding", "dilation", "groups", "bias")
+    if kind == "linear" and not open_sizes:
+        return ("in_features", "out_features"), ("bias",)
     return (("kernel_size",), ("stride",)) if kind in POOLS else ((), ())
 
 
-def make_layer(kind: str, given: dict[str, Any]) -> Layer:
+def make_layer(kind: str, given: dict[str, Any], *, open_sizes: bool = False) -> Layer:
     """The layer of a kind with these arguments; bad usage where one is missing or has no place there."""
     from derive import layers
 
-    needed, optional = _arguments(kind)
+    needed, optional = _arguments(kind, open_sizes=open_sizes)
     for name in needed:
         if name not in given:
             raise typer.BadParameter(f"{kind} needs it.", param_hint=f"--{name.replace('_', '-')}")
@@ -87,7 +98,7 @@ def make_layer(kind: str, given: dict[str, Any]) -> Layer:
             raise typer.BadParameter(f"{kind} does not take it.", param_hint=option)
     if kind == "lenet":
         return layers.lenet()
-    if kind == "linear":
+    if kind == "linear" and open_sizes:
         from derive.indices import symbol
 
         return layers.Linear(symbol("K"), symbol("M"))

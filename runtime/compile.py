@@ -13,14 +13,14 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
 import codegen
 from codegen.legal import CUDA_DTYPES, nearest
 from derive import shapes
-from derive.layers import Conv, Layer
+from derive.layers import Activation, AvgPool, Conv, Layer, Linear
 from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, Policy, Shape, checked, float_dtype
 from runtime.cache import PathLike, entry_of, keep, kept, sha256
@@ -38,11 +38,11 @@ HALVES = ("float16", "bfloat16")  # dtypes that only a GPU computes in
 
 
 class Gradients(NamedTuple):
-    """Vector-Jacobian products of a layer; ``bias`` is None for a layer without one."""
+    """Vector-Jacobian products of a layer; ``weight`` and ``bias`` are None for a layer without them."""
 
     input: Array
-    weight: Array
-    bias: Array | None
+    weight: Any = None
+    bias: Array | None = None
 
 
 def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and its options
@@ -58,12 +58,13 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     processes: int = 1,
     cache_dir: PathLike | None = None,
 ) -> Operation:
-    """A convolution as a function, generated for one input shape.
+    """A layer as a function, generated for one input shape.
 
     Args:
-        layer: a convolution whose dimensions are all numbers.
+        layer: a convolution, an average pool, Sigmoid, Tanh, ReLU or Linear, whose dimensions are all numbers.
         backend: "auto", "numpy" or "cupy", see `runtime.device.choose`.
-        input_shape: (batch, channels, spatial axes...); the text is made for it, but the batch size stays free.
+        input_shape: (batch, channels, spatial axes...), or as the layer has it; the text is made for it, but the batch
+            size stays free.
         dtype: float32 or float64; on a GPU also "float16" and "bfloat16".
         algorithm, tolerance: as for `codegen.emit`: one name or one for each result, "auto" for what is predicted to be
             fastest with an error within the tolerance.  "tuned" is what ``certiconv emit --tune`` measured to be
@@ -71,9 +72,9 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
             it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix products are what is measured.
         layout: how the images will lie in memory, "channels_first" or "channels_last", for which "auto" and "tuned"
             choose, see `codegen.emit`; on a GPU only the first.
-        threads: how many a call may use, at least 1; more than one split a batch that is large enough to gain by it,
-            and "auto" chooses for that
-            (`runtime.parallel`), and results may then differ from those of one thread by rounding.
+        threads: how many a call of a convolution may use, at least 1; more than one split a batch that is large enough
+            to gain by it, and "auto" chooses for that (`runtime.parallel`), and results may then differ
+            from those of one thread by rounding.
         processes: the same with processes in place of threads, for calls that are short (`runtime.process_crew`), with
             the same bits.  They are started by the first call that is split, which takes half a second.  Results lie in
             memory that a process forked later shares.
@@ -83,20 +84,21 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         An `Operation` with ``forward`` and ``backward``.
 
     Raises:
-        LayerError: the layer is no convolution, has a symbol for a dimension, or cannot take the shape.
+        LayerError: the layer is none of those, has a symbol for a dimension, or cannot take the shape.
         BackendError: the backend does not work here.
         ArrayError: the backend has no such dtype.
-        ValueError: ``threads`` or ``processes`` is less than 1, or both are more; or no algorithm of that name has a
-            plan for the layer (codegen.emit).
+        ValueError: ``threads`` or ``processes`` is less than 1, or both are more, or one is for a layer that is no
+            convolution; or no algorithm of that name has a plan for the layer (codegen.emit).
 
     >>> from derive.layers import Conv2d
     >>> compile(Conv2d(1, 6, 5), input_shape=(8, 1, 4, 28))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     derive.legality.LayerError: ...no window fits on spatial axis 0...
     """
-    if not isinstance(layer, Conv):
+    if not isinstance(layer, (Conv, AvgPool, Activation, Linear)):
         raise LayerError(
-            f"layer={layer!r}: a convolution is compiled by itself; runtime.Network takes a Sequential of other layers"
+            f"layer={layer!r}: convolutions, average pools, activations and Linear are compiled by themselves; "
+            "runtime.Network takes a Sequential"
         )
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
@@ -104,7 +106,13 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     parts = checked_parts(threads, processes, on)
     kind = dtype_name(dtype, on)
     asked, tiles = algorithm, None
-    if on == "numpy":
+    if not isinstance(layer, Conv):
+        if parts > 1:
+            raise ValueError(
+                f"threads={threads}, processes={processes}: only a convolution is split, and this is "
+                f"{type(layer).__name__}; nearest legal: 1 and 1"
+            )
+    elif on == "numpy":
         if parts > 1 and algorithm == "auto":
             asked = _for_threads(layer, shape, kind, tolerance, layout, parts)
         else:
@@ -115,7 +123,9 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         layer, backend=on, input_shape=shape, dtype=kind, algorithm=asked, tolerance=tolerance, layout=layout,
         tiles=tiles, cache_dir=cache_dir,
     )  # fmt: skip
-    parallel = _parallel(layer, shape, crew_for(module, kind, threads, processes)) if parts > 1 else None
+    parallel = None
+    if isinstance(layer, Conv) and parts > 1:
+        parallel = _parallel(layer, shape, crew_for(module, kind, threads, processes))
     return Operation(layer, shape, output_shape, kind, module, parallel, on)
 
 
@@ -172,7 +182,7 @@ def _parallel(layer: Conv, shape: tuple[int, ...], run_by: Crew) -> Convolution:
 
 @dataclass(frozen=True)
 class Operation:
-    """A compiled convolution.  Shapes are those it was compiled for, with any batch size; results are new arrays.
+    """A compiled layer.  Shapes are those it was compiled for, with any batch size; results are new arrays.
 
     Any strides will do: ``input`` is read where it lies, the other arguments are packed first if they are not
     C-contiguous, a cotangent unless it lies channels last and so will the gradient (`runtime.arrays` has the policy).
@@ -183,7 +193,7 @@ class Operation:
     channels) are passed as ``images.transpose(0, 3, 1, 2)``.  Calls share no state, so threads may share an operation.
 
     Attributes:
-        layer: the convolution.
+        layer: the layer.
         input_shape, output_shape: with the batch size it was compiled for.
         dtype: "float32" or "float64", on a GPU also "float16" or "bfloat16".
         module: the emitted module.
@@ -191,7 +201,7 @@ class Operation:
         backend: "numpy" or "cupy"; with "cupy" arguments and results are arrays on the GPU (`runtime.gpu_arrays`).
     """
 
-    layer: Conv
+    layer: Layer
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     dtype: str
@@ -199,22 +209,29 @@ class Operation:
     parallel: Convolution | None = None
     backend: str = "numpy"
 
-    def forward(self, input: object, weight: object, bias: object = None) -> Array:
-        """The cross-correlation of the input with the weight, plus the bias.
+    def forward(self, input: object, weight: object = None, bias: object = None) -> Array:
+        """What the layer gives: of a convolution the cross-correlation of the input with the weight, plus the bias.
 
         Args:
-            input: (batch, channels, spatial axes...).
-            weight: (out_channels, in_channels // groups, kernel axes...).
+            input: (batch, channels, spatial axes...), for a dense layer (batch, in_features).
+            weight: (out_channels, in_channels // groups, kernel axes...), for a dense layer (out_features,
+                in_features); None exactly if the layer has no parameters.
             bias: (out_channels,), exactly if the layer has one.
 
         Returns:
-            (batch, out_channels, output axes...).
+            (batch, out_channels, output axes...); for a layer without parameters as `output_shape`.
 
         Raises:
             ArrayError: an argument has another dtype, shape or device.
+            LayerError: a parameter is missing, or given to a layer without it.
         """
-        x, w = self._input(input), self._parameter("weight", weight)
-        if not self.layer.bias:
+        x = self._input(input)
+        if not self._needs(weight):
+            if bias is not None:
+                raise LayerError(f"bias is given, but {self.layer} has none; nearest legal: bias=None")
+            return self._run(x)
+        w = self._parameter("weight", weight)
+        if "bias" not in self.layer.parameter_shapes():
             if bias is not None:
                 raise LayerError(f"bias is given, but {self.layer} has none; nearest legal: bias=None")
             return self._run(x, w)
@@ -224,7 +241,7 @@ class Operation:
             )
         return self._run(x, w, self._parameter("bias", bias))
 
-    def backward(self, grad_output: object, input: object, weight: object) -> Gradients:
+    def backward(self, grad_output: object, input: object, weight: object = None) -> Gradients:
         """The gradients of <grad_output, forward(input, weight, bias)>.
 
         Args:
@@ -235,16 +252,28 @@ class Operation:
             The gradients, each of the shape of its argument.
 
         Raises:
-            ArrayError: an argument has another dtype, shape or device.
+            ArrayError, LayerError: as `forward`.
         """
-        x, w = self._input(input), self._parameter("weight", weight)
+        x, weighted = self._input(input), self._needs(weight)
         shape = (len(x), *self.output_shape[1:])
         keeps = self.backend == "numpy" and "input_gradient" in self.module.KEEPS_LAYOUT
         policy: Policy = "either layout" if keeps else "packed"
         cotangent = self._checked("grad_output", grad_output, shape, policy=policy)
+        if not weighted:
+            return Gradients(self.module.input_gradient(cotangent, x))
+        w = self._parameter("weight", weight)
         run = self.module.backward if self.parallel is None else self.parallel.backward
         grad_input, grad_weight, grad_bias = run(cotangent, x, w)
-        return Gradients(grad_input, grad_weight, grad_bias if self.layer.bias else None)
+        return Gradients(grad_input, grad_weight, grad_bias)
+
+    def _needs(self, weight: object) -> bool:
+        """Whether the layer has a weight; raises LayerError where one is given and it has none, or is missing."""
+        shapes = self.layer.parameter_shapes()
+        if weight is None and shapes:
+            raise LayerError(f"weight=None, but {self.layer} has one; nearest legal: of shape {self._shape('weight')}")
+        if weight is not None and not shapes:
+            raise LayerError(f"weight is given, but {self.layer} has none; nearest legal: weight=None")
+        return bool(shapes)
 
     def _run(self, *arguments: Array) -> Array:
         run = self.module.forward if self.parallel is None else self.parallel.forward

@@ -6,6 +6,7 @@ as for every choice that is made without measuring, so the same request gives th
     batch_innermost    rows of products and copies run along the batch: not too few images, and whole lines of the cache
     image_by_image     rows run along an image: one image will do
     by_tiles           a product for each point of a transform, whose rows are tiles of all images of the block
+    in_cache           passes over all cells of a block, however many images that takes
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ def by_tiles(inputs: Sequence[Tensor], stages: Sequence[Stage], itemsize: int) -
     return max(1, min(MOST, max(fitting, -(-ROWS // max(1, rows)))))
 
 
+def in_cache(inputs: Sequence[Tensor], stages: Sequence[Stage], itemsize: int) -> int:
+    """As many as keep the largest tensor within half the cache, so that a pass finds what the one before it left."""
+    image = itemsize * max(prod(_cells(t)) for t in (*inputs, *(s.tensor for s in stages)) if _has_batch(t))
+    return max(1, REFERENCE.cache // (2 * max(1, image)))
+
+
 def _fitting(inputs: Sequence[Tensor], stages: Sequence[Stage], itemsize: int, few: int) -> int:
     """See the two rules that are made of it.
 
@@ -88,4 +95,6 @@ def _cells(t: Tensor) -> list[int]:
     return [n for n in sizes if n is not None]
 
 
-__all__ = ["FEW", "FILLED", "LINE", "MOST", "ROWS", "Rule", "batch_innermost", "by_tiles", "image_by_image"]
+__all__ = [
+    "FEW", "FILLED", "LINE", "MOST", "ROWS", "Rule", "batch_innermost", "by_tiles", "image_by_image", "in_cache",
+]  # fmt: skip

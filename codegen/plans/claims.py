@@ -31,7 +31,7 @@ from codegen.plans.tiled_claims import TiledClaim
 from derive import kernel
 from derive.indices import Index, index, variables
 from derive.kernel import Theorem
-from derive.layers import Applied, Conv
+from derive.layers import Applied, AvgPool, Conv
 from derive.terms import Expr, Tensor, instantiate, term
 
 
@@ -134,13 +134,15 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
     title = f"{plan.algorithm} {len(applied.windows)}d {name}"
     sides = term(rank, stage.tensor[at]), rhs, applied.facts, stage.tensor.box, plan.stages, (applied.y.name,)
     tile = ALGORITHMS[plan.algorithm].tile if plan.algorithm in ALGORITHMS else 1
-    outputs, kernel_axes = applied.y.box[2:], applied.parameters["weight"].box[2:]
+    outputs = applied.y.box[2:]
     backward = name == "input_gradient"
     if backward and plan.algorithm == "im2col" and is_grouped(applied):
         return GroupedClaim(title, *sides, *_group_sizes(applied))
     match plan.algorithm:
         case "phases" if backward:
             return PhasedClaim(title, *sides, applied.windows)
+        case "definition" if backward and isinstance(applied.layer, AvgPool):
+            return ResidueClaim(title, *sides, index(1), index(1), applied.windows, shared=False)
         case "residues" | "residue_products":
             shared = is_grouped(applied) and not _is_depthwise(applied)
             return ResidueClaim(title, *sides, *_group_sizes(applied), applied.windows, shared)
@@ -151,7 +153,8 @@ def _claim(name: str, plan: Plan, applied: Applied, target: Tensor | None) -> Cl
         case _ if tile == 1:
             return Claim(title, *sides)
         case "nested":
-            return TiledClaim(title, *sides, tile, outputs, (nested.scheme(),), turned=backward, pieces=kernel_axes)
+            pieces = applied.parameters["weight"].box[2:]
+            return TiledClaim(title, *sides, tile, outputs, (nested.scheme(),), turned=backward, pieces=pieces)
         case "winograd2" | "winograd4":
             schemes = winograd.Tiling.of(applied, tile).schemes
             return TiledClaim(title, *sides, tile, outputs, schemes, turned=backward)

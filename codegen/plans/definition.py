@@ -50,12 +50,12 @@ def definition(applied: Applied, *, itemsize: int = 4) -> dict[str, Plan]:
     channel = () if _layer(applied).is_depthwise else ("c",)
     g = conv.cotangent_of(applied)
     results = {
-        "forward": _result(output, "b n", axis_letters("i", axes), *channel, axis_letters("a", axes)),
-        "input_gradient": _result(
+        "forward": result_of(output, "b n", axis_letters("i", axes), *channel, axis_letters("a", axes)),
+        "input_gradient": result_of(
             define("dX", list(applied.x.box), input_gradient(applied, g)),
             "b c", axis_letters("h", axes), *(("n",) if channel else ()), axis_letters("a", axes),
         ),
-        "weight_gradient": _result(
+        "weight_gradient": result_of(
             define("dW", list(applied.parameters["weight"].box), weight_gradient(applied, g, applied.x)),
             "n c", axis_letters("a", axes), "b", axis_letters("i", axes),
         ),
@@ -96,7 +96,7 @@ def _forward(applied: Applied) -> Expr:
     return body if bias is None else body + term(depth, bias[n])
 
 
-def _result(tensor: Tensor, *letters: str) -> Result:
+def result_of(tensor: Tensor, *letters: str) -> Result:
     """The one stage of a result: as a matrix product where that pays, else as a sum over the batch, if it is one."""
     stage = Stage(tensor, "product", " ".join(letters))
     if is_product(by_groups(stage)):

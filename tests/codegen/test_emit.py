@@ -152,7 +152,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 SHAPE = (8, 6, 14, 14)
-HAS = "(a convolution by itself has it for backend='cupy'); nearest legal: 'float32'"
+HAS = "(a layer by itself has it for backend='cupy'); nearest legal: 'float32'"
 REFUSED = [
     ({"backend": "torch"}, "backend='torch': it has to be one of 'numpy', 'cupy'; nearest legal: 'numpy'"),
     ({"layer": "conv2d"}, "layer='conv2d': a layer is needed, such as derive.Conv2d(6, 16, 5)"),
@@ -218,8 +218,8 @@ REFUSED = [
     ),
     ({"input_shape": (8, 6, 14, 14.0)}, "input_shape=(8, 6, 14, 14.0): integers are needed, (batch, channels, ...)"),
     (
-        {"layer": derive.Linear(3, 4), "input_shape": (8, 3)},
-        "Conv1d, Conv2d, Conv3d and Sequential can be emitted; nearest",
+        {"layer": derive.Flatten(), "input_shape": (8, 3)},
+        "activations, Linear and Sequential can be emitted; nearest",
     ),
     ({"layer": derive.Sequential(derive.Conv2d(6, 16, 5))}, "layer 0: the network plan needs a sigmoid after a conv"),
     ({"layer": NETWORK, "input_shape": (1, 1, 6), "algorithm": "gemm"}, "it has to be one of 'auto', 'network'"),

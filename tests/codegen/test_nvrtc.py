@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from codegen.emit import Emitted, emit
-from derive.layers import lenet
+from derive.layers import AvgPool2d, AvgPool3d, Layer, Linear, ReLU, Sigmoid, Tanh, lenet
 from runtime.nvrtc import ARCHITECTURES, Nvrtc, NvrtcError, Usage, include_folders, nvrtc
 from tests.codegen.cuda_layers import LAYERS, NUMBERS
 
@@ -111,6 +111,26 @@ def test_every_kernel_of_lenet_keeps_its_numbers_in_registers(
 ) -> None:
     emitted = emit(lenet(), backend="cupy", input_shape=(64, 1, 28, 28), dtype=dtype)
     check(compiler, emitted, Text("LeNet's step", dtype, places), record_property)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (AvgPool2d(2), (8, 64, 56, 56)),
+        (AvgPool3d(3, 2), (8, 4, 9, 9, 9)),
+        (Sigmoid(), (8, 64, 56, 56)),
+        (Tanh(), (8, 100)),
+        (ReLU(), (8, 64, 56, 56)),
+        (Linear(400, 120), (64, 400)),
+    ],
+    ids=["avgpool2d", "avgpool3d", "sigmoid", "tanh", "relu", "linear"],
+)
+def test_every_kernel_of_another_layer_keeps_its_numbers_in_registers(
+    compiler: Nvrtc, layer: Layer, shape: tuple[int, ...], record_property: Record
+) -> None:
+    for dtype in ("float32", "float16"):
+        emitted = emit(layer, backend="cupy", input_shape=shape, dtype=dtype)
+        check(compiler, emitted, Text(type(layer).__name__, dtype, "int"), record_property)
 
 
 def test_ci_compiles_thirty_two_combinations_of_layer_and_numbers_and_every_format() -> None:

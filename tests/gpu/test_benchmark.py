@@ -11,7 +11,7 @@ import pytest
 
 from runtime.gpu_timing import Clock, Samples
 from tests.benchmarks.gpu import __main__ as benchmark
-from tests.benchmarks.gpu import contestants, machine, steps, truth
+from tests.benchmarks.gpu import contestants, machine, passes, steps, truth
 from tests.benchmarks.gpu.cases import FULL, PARTS, SMALLEST, Case, cases
 from tests.benchmarks.gpu.contestants import Arguments
 from tests.benchmarks.gpu.report import Row
@@ -25,7 +25,7 @@ def tiny(part: str, numbers: str = "float32") -> Case:
 
 
 @needs_compiler
-@pytest.mark.parametrize("prefix", [SMALL + "-", "lenet"])
+@pytest.mark.parametrize("prefix", [SMALL + "-", "avgpool", "sigmoid-input", "lenet"])
 def test_the_script_runs_and_says_that_nothing_was_measured(
     prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,8 +40,8 @@ def test_the_script_runs_and_says_that_nothing_was_measured(
     assert files[".md"] == table
     found = json.loads(files[".json"])
     assert not found["measurement"]
-    rows = found["layers"] + found["steps"]
-    assert len(rows) == (12 if prefix.startswith(SMALL) else 1)
+    rows = found["layers"] + found["passes"] + found["steps"]
+    assert len(rows) == {"avgpool": 6, "sigmoid-input": 3, "lenet": 1}.get(prefix, 12)
     assert all(row["missing"] == {} and row["median"][contestants.OURS] > 0 for row in rows)
     if prefix == "lenet":
         assert rows[0]["median"]["certiconv graph"] == 12 + 1
@@ -55,10 +55,28 @@ def test_the_script_runs_beside_pytorch(torch: ModuleType, tmp_path: Path, capsy
     assert "Not run" not in capsys.readouterr().out
     (path,) = tmp_path.glob("*.json")
     found = json.loads(path.read_text())
-    assert all(set(row["median"]) == {"certiconv", "torch", "torch channels_last"} for row in found["layers"])
+    assert all(
+        set(row["median"]) == {"certiconv", "torch", "torch channels_last"} for row in found["layers"] + found["passes"]
+    )
     assert [set(row["median"]) for row in found["steps"]] == [
         {"certiconv", "certiconv graph", "torch", "torch compiled graph"}
     ]
+
+
+@pytest.mark.parametrize("case", list(passes.passes((2, 3, 5, 6))), ids=lambda case: case.name)
+def test_the_definition_of_a_pass_is_that_of_the_emitted_numpy_text(case: passes.Pass) -> None:
+    import codegen
+
+    given = passes.Given.of(case)
+    module = codegen.load(codegen.emit(case.layer, input_shape=case.shape, dtype="float64").source)
+    x, g = given.x.astype(np.float64), given.g.astype(np.float64)
+    result = module.forward(x) if case.part == "forward" else module.input_gradient(g, x)
+    passes.check(case, "certiconv", result, given)
+    with pytest.raises(truth.Disagreement, match="gives"):
+        passes.check(case, "certiconv", result + 0.1, given)
+    arrays = 3 if case.part == "input" and case.name[:7] != "avgpool" else 2
+    cells = result.size + (x.size if case.part == "forward" else g.size) + (arrays - 2) * x.size
+    assert case.bytes == cells * (4 if case.numbers == "float32" else 2)
 
 
 def test_without_a_gpu_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import runtime
 from codegen.emit import EmitError
 from codegen.files import write_atomically
-from derive.layers import AvgPool2d, Conv1d, Conv2d, lenet, symbolic
+from derive.layers import Conv1d, Conv2d, Flatten, lenet, symbolic
 from derive.legality import LayerError
 from runtime import cache
 from runtime import tune as tuning
@@ -149,7 +149,7 @@ def test_a_depthwise_convolution_is_compiled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        ({"layer": AvgPool2d(2)}, LayerError, "a convolution is compiled by itself"),
+        ({"layer": Flatten()}, LayerError, "are compiled by themselves; runtime.Network takes a Sequential"),
         ({"layer": lenet()}, LayerError, "runtime.Network takes a Sequential"),
         ({"layer": symbolic(Conv2d)[0]}, LayerError, "has a symbol; what runs needs a number for every dimension"),
         ({"input_shape": (2, 2, 7)}, LayerError, ""),

@@ -12,6 +12,7 @@ import re
 from codegen.grouping import by_groups, groups_of
 from codegen.plan import Plan, PlanError, Stage
 from codegen.templates.cuda.cells import cells_part
+from codegen.templates.cuda.flat import flat_part
 from codegen.templates.cuda.kernels import BLOCK, Kernel, Part, whole
 from codegen.templates.cuda.locals import locals_of
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
@@ -53,6 +54,8 @@ def print_stage(
     match stage.template:
         case "cells" | "local":
             return cells_part(plan, stage, said, threads or BLOCK)
+        case "flat":
+            return flat_part(plan, stage, said, threads or BLOCK)
         case "product" if is_sum_over_batch(stage):
             return product_shares(plan, stage, said, itemsize=numbers.itemsize, tiles=tiles, column=column)
         case "product":

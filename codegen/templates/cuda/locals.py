@@ -6,6 +6,7 @@ by all elements of that row, so it is one number a thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codegen.plan import Plan, PlanError, Stage, reads_of
@@ -49,9 +50,9 @@ class Declared:
         return [*self.once, *self.each]
 
 
-def declared(plan: Plan, stage: Stage, scope: Scope) -> Declared:
-    """What forms the local stages of a stage."""
-    made = Declared()
+def declared(plan: Plan, stage: Stage, scope: Scope, *, known: Mapping[str, str] | None = None) -> Declared:
+    """What forms the local stages of a stage; ``known`` gives the text of tensors that are at hand in a register."""
+    made = Declared(known=dict(known or {}))
     for s in locals_of(plan, stage):
         rank = s.tensor.rank
         own = Scope(scope.letters[:rank], scope.intervals[:rank])

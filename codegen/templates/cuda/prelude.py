@@ -23,7 +23,7 @@ FUNCTIONS = {
     "log_of": _function("ACC log_of(ACC x)", "log(x)"),
     "tanh_of": _function("ACC tanh_of(ACC x)", "tanh(x)"),
     "reciprocal": _function("ACC reciprocal(ACC x)", "ACC(1) / x"),
-    "relu_of": _function("ACC relu_of(ACC x)", "x > ACC(0) ? x : ACC(0)"),
+    "relu_of": _function("ACC relu_of(ACC x)", "x < ACC(0) ? ACC(0) : x"),
     "step_of": _function("ACC step_of(ACC x)", "x > ACC(0) ? ACC(1) : ACC(0)"),
     "sigmoid_of": f"""#ifdef EXACT
 {_function("ACC sigmoid_of(ACC x)", "sigmoid(x)")}

@@ -16,7 +16,8 @@ from codegen.templates.numpy.views import read_view, target_view
 from derive.indices import variables
 from derive.terms import Apply, Expr, Factor, Maximum, Monomial, Read
 
-UFUNCS = {"exp": "exp", "log": "log", "tanh": "tanh", "recip": "divide"}
+UFUNCS = {"exp": "exp", "log": "log", "tanh": "tanh", "recip": "divide", "relu": "maximum", "step": "greater"}
+AGAINST_ZERO = ("relu", "step")
 
 
 def pointwise(ctx: Context, stage: Stage) -> list[str]:
@@ -109,7 +110,8 @@ class _Chain:
             source = self.target
         # 1 / x and not np.reciprocal, which NumPy has in no vector form: it takes half as long again.
         numerator = [self.ctx.constant(Fraction(1))] if f.function == "recip" else []
-        self.put(UFUNCS[f.function], *numerator, source)
+        zero = ["0"] if f.function in AGAINST_ZERO else []
+        self.put(UFUNCS[f.function], *numerator, source, *zero)
 
     def cells(self, f: Factor) -> str:
         """The text of a read at the position that is written."""

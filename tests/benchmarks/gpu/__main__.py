@@ -7,8 +7,7 @@ The table and a JSON file with every sample are written to tests/benchmarks/resu
 DIR, if it is given, since nothing was measured.  All contestants compute in one process, in turns.  Only those are
 timed whose result was found right; the exit status is 1 where one was wrong.
 
-Pooling and activation layers are not among the cases, since a single one is derived but not emitted yet; in LeNet's
-step they are measured as parts of the kernels that they are fused into.
+Average pools and activations by themselves are a table of their own, whose roof is the copy alone (``passes``).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from codegen.files import write_atomically
 from runtime.gpu_timing import Call, Clock
-from tests.benchmarks.gpu import contestants, roof, steps, truth
+from tests.benchmarks.gpu import contestants, passes, roof, steps, truth
 from tests.benchmarks.gpu.cases import FULL, NUMBERS, SHORT, SMALLEST, Case, Size, cases
 from tests.benchmarks.gpu.machine import Machine, gpu, simt
 from tests.benchmarks.gpu.report import WRONG, Report, Row
@@ -50,6 +49,26 @@ def layer_row(case: Case, machine: Machine, clock: Clock, rounds: int, rates: ro
             missing[name] = reason(error)
     samples = clock.interleave(calls, rounds=rounds) if calls else {}
     return Row(case.name, samples, roof.bound(case, rates), missing)
+
+
+def pass_row(case: passes.Pass, machine: Machine, clock: Clock, rounds: int, rates: roof.Rates) -> Row:
+    """One pool or activation: every contestant checked, then timed."""
+    missing: dict[str, str] = {}
+    calls: dict[str, Call] = {}
+    try:
+        given = passes.Given.of(case)
+    except ImportError as error:
+        return Row(case.name, {}, missing={"everybody": str(error)})
+    sets = clock.sets(case.bytes)
+    for name, build in passes.builders(case, given, machine.cupy, machine.load, machine.torch, machine.device, sets):
+        try:
+            contestant = build()
+            passes.check(case, name, contestant.outcome(), given)
+            calls[name] = contestant.call
+        except REASONS as error:
+            missing[name] = reason(error)
+    samples = clock.interleave(calls, rounds=rounds) if calls else {}
+    return Row(case.name, samples, 1e3 * case.bytes / rates[roof.COPY], missing)
 
 
 def step_row(images: int, machine: Machine, clock: Clock, size: Size) -> Row:
@@ -84,6 +103,10 @@ def measured(machine: Machine, size: Size, prefix: str) -> Report:
     for case in cases(size, prefix):
         print(case.name, file=sys.stderr, flush=True)
         layers.append(layer_row(case, machine, clock, size.rounds, rates))
+    passed = []
+    for one in passes.passes(size.passes, prefix):
+        print(one.name, file=sys.stderr, flush=True)
+        passed.append(pass_row(one, machine, clock, size.rounds, rates))
     wanted = [images for images in size.images if f"{STEP}-{images}".startswith(prefix)]
     trained = [step_row(images, machine, clock, size) for images in wanted]
     settings = {
@@ -96,7 +119,7 @@ def measured(machine: Machine, size: Size, prefix: str) -> Report:
         else "none; launches of kernels in a call: median (quartiles)",
         "numbers": f"{', '.join(NUMBERS)}: TF32 is off in float32, for PyTorch as for us, and on in tf32",
     }
-    return Report(machine.described(), settings, rates, layers, trained, machine.real)
+    return Report(machine.described(), settings, rates, layers, trained, machine.real, passed)
 
 
 def written(report: Report, folder: Path) -> list[Path]:
@@ -122,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go")
     given = parser.parse_args(arguments)
     size = SMALLEST if given.simt else SHORT if given.quick else FULL
-    if not any(cases(size, given.case)) and not any(f"{STEP}-{n}".startswith(given.case) for n in size.images):
+    steps_ = any(f"{STEP}-{n}".startswith(given.case) for n in size.images)
+    if not steps_ and not any(cases(size, given.case)) and not any(passes.passes(size.passes, given.case)):
         parser.error(f"--case {given.case}: no case begins so")
     try:
         machine = (simt if given.simt else gpu)(with_torch=not given.no_torch)

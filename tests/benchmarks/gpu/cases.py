@@ -97,6 +97,7 @@ class Size:
         images: batch sizes of the training step.
         copied: bytes of each array of the copy.
         side: of the matrices of the product.
+        passes: the shape of the input of a pool or an activation (``passes``).
         lead: bytes written before a sample, so that caches hold nothing and the host is ahead of the GPU.
     """
 
@@ -108,11 +109,12 @@ class Size:
     copied: int
     side: int
     lead: int
+    passes: tuple[int, ...] = (256, 64, 56, 56)
 
 
 FULL = Size({**RESNET, **DEPTHWISE}, 32, 25, 20, (128, 256, 1024), 1 << 30, 8192, 1 << 29)
 SHORT = Size({key: FULL.layers[key] for key in QUICK}, 32, 9, 20, (256,), 1 << 29, 4096, 1 << 29)
-SMALLEST = Size(TINY, 2, 1, 1, (2,), 1 << 10, 8, 1 << 10)
+SMALLEST = Size(TINY, 2, 1, 1, (2,), 1 << 10, 8, 1 << 10, (2, 3, 5, 6))
 
 
 def cases(size: Size, prefix: str = "") -> Iterator[Case]:

@@ -45,6 +45,7 @@ class Report:
     layers: list[Row]
     steps: list[Row]
     real: bool
+    passes: list[Row] = field(default_factory=list)
 
     def to_markdown(self) -> str:
         """The tables."""
@@ -52,12 +53,16 @@ class Report:
         lines += [] if self.real else [NO_MEASUREMENT, ""]
         lines += [f"- {key}: {value}" for key, value in {**self.machine, **self.settings}.items() if key != "date"]
         lines += ["", *self._roof(), "", *self._table("layer, result, numbers", self.layers)]
+        lines += ["", *self._table("pool or activation, result, numbers", self.passes)]
         lines += ["", *self._table("training step of LeNet, float32", self.steps)]
-        reasons = [
-            f"- {row.name}: {who}: {why}" for row in self.layers + self.steps for who, why in row.missing.items()
-        ]
+        reasons = [f"- {row.name}: {who}: {why}" for row in self.rows for who, why in row.missing.items()]
         lines += ["", "Not run:", "", *reasons] if reasons else []
         return "\n".join(lines) + "\n"
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows."""
+        return self.layers + self.passes + self.steps
 
     @property
     def unit(self) -> str:
@@ -67,8 +72,7 @@ class Report:
     @property
     def wrong(self) -> list[str]:
         """Who gave a wrong result for what."""
-        rows = self.layers + self.steps
-        return [f"{row.name}: {why}" for row in rows for why in row.missing.values() if why.startswith(WRONG)]
+        return [f"{row.name}: {why}" for row in self.rows for why in row.missing.values() if why.startswith(WRONG)]
 
     def _roof(self) -> list[str]:
         if not self.real:
@@ -100,6 +104,7 @@ class Report:
                     "settings": self.settings,
                     "rates": self.rates,
                     "layers": [_row(row, self.unit) for row in self.layers],
+                    "passes": [_row(row, self.unit) for row in self.passes],
                     "steps": [_row(row, self.unit) for row in self.steps],
                 },
                 indent=1,
