@@ -86,13 +86,15 @@ PRODUCTS = emit(
 )  # fmt: skip
 DILATED = emit(Conv2d(3, 9, 2, stride=2, padding=1, dilation=3), backend="cupy", input_shape=(2, 3, 7, 6))
 TENSORS = emit(
-    Conv2d(3, 9, 3, padding=1), backend="cupy", input_shape=(2, 3, 5, 4), dtype="float16", tiles=SMALL
+    Conv2d(4, 9, 3, padding=1), backend="cupy", input_shape=(2, 4, 5, 4), dtype="float16", tiles=SMALL
 )  # fmt: skip
 PARTS = emit(
     Conv2d(4, 18, 3, padding=1), backend="cupy", input_shape=(2, 4, 5, 4),
     tiles={"forward": "8x32x8", "weight_gradient": "16x32x4"},
 )  # fmt: skip
 LEAN = emit(Conv2d(2, 3, 3, padding=1), backend="cupy", input_shape=(2, 2, 5, 4))
+
+BARRIER = "\n#ifdef EXACT\n__syncthreads();\n#endif\n"  # so that the exact runs, which read pairs, find nothing
 
 FAULTS = {
     "no barrier after the first slice": (
@@ -107,7 +109,7 @@ FAULTS = {
     "a column of another block": (PRODUCTS, r"first_column\) < here", "first_column) <= here", "out-of-bounds"),
     "a row too many": (PRODUCTS, r"row\(i\) < rows\) put", "row(i) <= rows) put", "out-of-bounds"),
     "a term too many": (PRODUCTS, r"term < (end|27|81)\b", r"term <= \1", ""),
-    "a factor along the wrong axis": (PRODUCTS, r"place % DEPTH : place / LENGTH", "place % DEPTH : place % DEPTH", ""),
+    "a factor along the wrong axis": (PRODUCTS, r"near\(thread, turn\) : far", "near(thread, turn) : near", ""),
     "the columns of another block": (PRODUCTS, r"\(right, first_column, begin", "(right, Column(0), begin", ""),
     "padding on one side only": (PRODUCTS, r"i0 \* 2 \+ a0 - 1 >= 0 && |2 \* i0 \+ a0 - 1 >= 0 && ", "", ""),
     "the stride does not divide": (DILATED, r"\(h0 - 3 \* a0 \+ 1\) % 2 == 0 && ", "", ""),
@@ -133,8 +135,18 @@ FAULTS = {
         LEAN, r"sums\[thread / 32\] = sum;\n  __syncthreads\(\);", "sums[thread / 32] = sum;", "sums",
     ),
     "a shuffle among too few": (LEAN, r"__shfl_down_sync\(0xffffffffu", "__shfl_down_sync(0xffffu", "mask"),
-    "the wrong row of a fragment": (TENSORS, r"r % 2 \* 8 \+ group", "r % 2 * 8 + (group ^ 1)", ""),
-    "the wrong pair of a fragment": (TENSORS, r"step \+ r \* 4 \+ member", "step + r * 4 + (member ^ 1)", ""),
+    "the wrong row of a fragment": (TENSORS, r"k % 2 \* 8 \+ lane / 4", "k % 2 * 8 + (lane / 4 ^ 1)", ""),
+    "the wrong pair of a fragment": (TENSORS, r"step \+ k / 2 \* 4 \+ lane % 4", "step + k % 2 * 4 + lane % 4", ""),
+    "the wrong row for ldmatrix": (TENSORS, r"rows\[lane % 16\]", "rows[lane % 16 ^ 1]", ""),
+    "matrices exchanged": (TENSORS, r"(unsigned right.*)\[2 \+ eight\]", r"\1[3 - eight]", ""),
+    "rows that begin between 16 bytes": (TENSORS, r"PAIRS \+ 4\]", "PAIRS + 3]", "misaligned"),
+    "no barrier before ldmatrix": (
+        TENSORS, r"keep\(rights\[0\]\);\n    __syncthreads\(\);", f"keep(rights[0]);{BARRIER}", "race",
+    ),
+    "no barrier before ldmatrix in the loop": (
+        TENSORS, r"keep\(rights\[slot \^ 1\]\);\n        __syncthreads\(\);", f"keep(rights[slot ^ 1]);{BARRIER}",
+        "race",
+    ),
     "rows and columns of a sum exchanged": (TENSORS, r"i % 2 \* 2 \+ j % 2", "j % 2 * 2 + i % 2", ""),
 }  # fmt: skip
 
