@@ -14,7 +14,7 @@ from codegen.convolution_module import AXES, INPUT_SHAPE, NO_BIAS, SIGNATURES, d
 from codegen.functions import ARGUMENTS
 from codegen.plan import Plan, cells_per_image, extent, is_batch
 from codegen.templates.cuda import print_kernels
-from codegen.templates.cuda.kernels import Kernel, template
+from codegen.templates.cuda.kernels import Kernel, aligned, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text, uses_tensor_cores
 from codegen.templates.cuda.splitting import AHEAD, BLOCKS
@@ -75,10 +75,13 @@ def cupy_source(
         "grad_output": sizes(applied.y.box[1:]),
         **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
+    multiples = aligned(kernels)
+    tensors = {**TENSORS, **{key: t.name for key, t in applied.parameters.items()}}
     source = template("convolution.py").render(
         title=title, provenance=provenance, axes=AXES[len(applied.windows)], bias="bias" in applied.parameters,
         dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes, narrow=largest_narrow_batch(plans),
         blocks=BLOCKS, ahead=AHEAD, kernels=kernels, source=cuda, cores=cores,
+        aligned={f'"{key}"': multiples[name] for key, name in tensors.items() if name in multiples},
         precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
