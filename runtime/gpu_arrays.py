@@ -3,7 +3,8 @@
 As `runtime.arrays` for NumPy: nothing is cast and nothing is moved between devices.  Kernels read C-contiguous arrays,
 so one that is flipped, transposed or sliced is read through a packed copy on the GPU, made for this call.  So is
 one that begins where a kernel, which reads several elements in one access, may not: a module says in
-``ALIGNED`` which arrays have to begin at a multiple of how many bytes.  What CuPy allocates does, a view of it need not.
+``ALIGNED`` which arrays have to begin at a multiple of how many bytes.  What CuPy allocates does, a view of
+it need not.
 """
 
 from __future__ import annotations
