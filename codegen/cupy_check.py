@@ -36,7 +36,9 @@ from codegen.templates.cuda.numbers import NUMBERS
 
 BATCHES = (3, 1)
 INTEGER_BATCH = 2
-SHARE, SHARES = 7, 23  # short shares, so that sums are cut up at small shapes too, and no more of them than show it
+# Short shares, so that sums are cut up at small shapes too, and no more of them than show it; vectors of up
+# to eight elements of a share are fetched at once (``codegen.templates.cuda.fetching``).
+SHARE, SHARES = 8, 23
 
 
 class _Spread(int):

@@ -15,7 +15,7 @@ from codegen.functions import arguments
 from codegen.layer_words import INPUT_SHAPE, NO_BIAS, SIGNATURES, described, is_weighted, sizes, words
 from codegen.plan import Plan, Stage, cells_per_image, extent, is_batch
 from codegen.templates.cuda import print_kernels
-from codegen.templates.cuda.kernels import Kernel, template
+from codegen.templates.cuda.kernels import Kernel, aligned, template
 from codegen.templates.cuda.numbers import NUMBERS, Numbers
 from codegen.templates.cuda.prelude import cuda_text, uses_tensor_cores
 from codegen.templates.cuda.splitting import BLOCKS
@@ -76,10 +76,13 @@ def cupy_source(
         "grad_output": sizes(applied.y.box[1:]),
         **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
+    multiples = aligned(kernels)
+    tensors = {**TENSORS, **{key: t.name for key, t in applied.parameters.items()}}
     source = template("convolution.py").render(
         title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
         weighted=is_weighted(applied), dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes,
         narrow=largest_narrow_batch(plans), blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,
+        aligned={f'"{key}"': multiples[name] for key, name in tensors.items() if name in multiples},
         precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],

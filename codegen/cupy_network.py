@@ -16,7 +16,7 @@ from codegen.cupy_module import Printed, largest_narrow_batch
 from codegen.module import shape_of
 from codegen.network_parts import Launch, Parts, memory, parts_of
 from codegen.plan import Plan, extent
-from codegen.templates.cuda.kernels import Kernel, Part, listed, side_by_side, template, times, whole
+from codegen.templates.cuda.kernels import Kernel, Part, aligned, listed, side_by_side, template, times, whole
 from codegen.templates.cuda.numbers import NUMBERS
 from codegen.templates.cuda.prelude import cuda_text
 from codegen.templates.cuda.shares import adding
@@ -73,6 +73,8 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
     ]
     kernels = tuple(dict.fromkeys([*forward, *loss, *backward, *(a.kernel for a in sums)]))
     by_name = {t.name: t for t in plan.inputs}
+    given = {"X": '"x"', **{name: f'"params[{key!r}]"' for key, name in plan.parameters.items()}}
+    multiples = aligned(kernels)
     cuda = cuda_text(numbers, kernels)
     source = template("network.py").render(
         title=title, provenance=provenance, dtype=dtype, accumulator=numbers.sum_dtype,
@@ -80,6 +82,7 @@ def network_source(plan: Plan, title: str, provenance: str, *, dtype: str) -> Pr
         narrow=largest_narrow_batch({"network": plan}), kernels=kernels, launches=len(forward) + len(backward) + 1,
         source=cuda, parameters={key: shape_of(by_name[name]) for key, name in plan.parameters.items()},
         input=shape_of(by_name["X"])[1:], classes=shape_of(by_name["T"])[-1], logits=logits,
+        aligned={text: multiples[name] for name, text in given.items() if name in multiples},
         buffers=_buffers(parts), functions=functions, legend=_legend(plan),
     )  # fmt: skip
     return Printed(source + "\n", cuda, kernels)

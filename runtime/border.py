@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime.arrays import Array, ArrayError, Shape, check_shape, checked, checked_labels, checked_parameters
-from runtime.gpu_arrays import checked_on_gpu, on_gpu
+from runtime.gpu_arrays import beyond, checked_on_gpu, on_gpu
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -80,14 +80,16 @@ class Host:
 
 
 class Gpu:
-    """Arrays of CuPy, which is handed in."""
+    """Arrays of CuPy, which is handed in, with the bytes that the addresses of some have to be multiples of."""
 
-    def __init__(self, cupy: Any) -> None:
+    def __init__(self, cupy: Any, aligned: Mapping[str, int] | None = None) -> None:
         self.cupy = cupy
+        self.aligned = dict(aligned or {})
 
     def images(self, name: str, value: object, *, shape: Shape, dtype: str) -> Array:
-        """See `Border`; what is not C-contiguous is packed on the GPU."""
-        found: Array = checked_on_gpu(self.cupy, name, value, shape=shape, dtype=dtype)
+        """See `Border`; what is not C-contiguous, or begins where it may not, is packed on the GPU."""
+        multiple = self.aligned.get("x", 1)
+        found: Array = checked_on_gpu(self.cupy, name, value, shape=shape, dtype=dtype, multiple=multiple)
         return found
 
     def labels(self, name: str, value: object, *, count: int, classes: int) -> Array:
@@ -117,6 +119,12 @@ class Gpu:
                 raise ArrayError(
                     f"{told} is not C-contiguous, and a step in place on a copy would be lost; "
                     f"nearest legal: cupy.ascontiguousarray({told})"
+                )
+            multiple = self.aligned.get(told, 1)
+            if past := beyond(array, multiple):
+                raise ArrayError(
+                    f"{told} begins {past} bytes behind a multiple of {multiple}, where kernels cannot read several "
+                    f"elements at once, and a step in place on a copy would be lost; nearest legal: {told}.copy()"
                 )
             found[name] = checked_on_gpu(self.cupy, told, array, shape=shape, dtype=dtype)
         return found

@@ -289,7 +289,8 @@ class Operation:
     def _checked(self, name: str, value: object, shape: Shape, *, policy: Policy = "as it is") -> Array:
         if self.backend == "numpy":
             return checked(name, value, shape=shape, dtype=self.dtype, policy=policy)
-        found: Array = checked_on_gpu(self.module.cupy, name, value, shape=shape, dtype=self.dtype)
+        multiple = getattr(self.module, "ALIGNED", {}).get(name, 1)
+        found: Array = checked_on_gpu(self.module.cupy, name, value, shape=shape, dtype=self.dtype, multiple=multiple)
         return found
 
     def _shape(self, name: str) -> tuple[int, ...]:

@@ -1,7 +1,10 @@
 """The border of the GPU: what an array must be before a generated kernel may touch it.
 
 As `runtime.arrays` for NumPy: nothing is cast and nothing is moved between devices.  Kernels read C-contiguous arrays,
-so one that is flipped, transposed or sliced is read through a packed copy on the GPU, made for this call.
+so one that is flipped, transposed or sliced is read through a packed copy on the GPU, made for this call.  So is
+one that begins where a kernel, which reads several elements in one access, may not: a module says in
+``ALIGNED`` which arrays have to begin at a multiple of how many bytes.  What CuPy allocates does, a view of
+it need not.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from runtime.arrays import ArrayError, Shape, check_shape, described, dlpack_dev
 CUDA = 2  # DLPack's kDLCUDA
 
 
-def checked_on_gpu(cupy: Any, name: str, value: Any, *, shape: Shape, dtype: str) -> Any:
+def checked_on_gpu(cupy: Any, name: str, value: Any, *, shape: Shape, dtype: str, multiple: int = 1) -> Any:
     """An argument as a C-contiguous CuPy array of exactly this dtype and shape.
 
     Args:
@@ -23,6 +26,7 @@ def checked_on_gpu(cupy: Any, name: str, value: Any, *, shape: Shape, dtype: str
             ``__cuda_array_interface__`` or DLPack: it is shared, not copied.
         shape: the size of each axis; None stands for any size.
         dtype: the dtype it must have.
+        multiple: the bytes that its address has to be a multiple of; an array elsewhere is copied.
 
     Raises:
         ArrayError: it is no array on a GPU, or has another dtype or shape.
@@ -34,7 +38,13 @@ def checked_on_gpu(cupy: Any, name: str, value: Any, *, shape: Shape, dtype: str
             f"nearest legal: {name}.astype({dtype!r})"
         )
     check_shape(name, array.shape, shape)
-    return cupy.ascontiguousarray(array) if array.ndim else array
+    packed = cupy.ascontiguousarray(array) if array.ndim else array
+    return packed.copy() if beyond(packed, multiple) else packed
+
+
+def beyond(array: Any, multiple: int) -> int:
+    """By how many bytes an array begins behind a multiple of so many; 0 for what tells no address of the GPU."""
+    return int(getattr(array.data, "ptr", 0)) % multiple
 
 
 def on_gpu(cupy: Any, name: str, value: Any) -> Any:

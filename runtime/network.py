@@ -107,7 +107,9 @@ class Network:
             if source is None
             else load_text(source)
         )
-        self.border: Border = Host() if self.backend == "numpy" else Gpu(self.module.cupy)
+        self.border: Border = (
+            Host() if self.backend == "numpy" else Gpu(self.module.cupy, getattr(self.module, "ALIGNED", {}))
+        )
         self._shapes = {name: numbers(sequential, shape) for name, shape in sequential.parameter_shapes().items()}
         initial = glorot(sequential, seed=seed, dtype=self.dtype)
         self.params: dict[str, Array] = {name: self.border.place(array) for name, array in initial.items()}

@@ -88,42 +88,47 @@ def test_what_a_block_has_in_shared_memory_is_what_any_gpu_gives_it(dtype: str) 
         assert (factors + (tile.parts - 1) * tile.rows * tile.columns) * numbers.itemsize <= 48 << 10, tile
 
 
-def slices(tile: AnyTile) -> list[tuple[str, int, int]]:
-    """Every way to fetch a factor for a tile: its type and the threads as text, rows or columns, terms or pairs."""
-    sides = (tile.rows, tile.columns)
-    if isinstance(tile, TensorTile):
-        return [(f"Slice<{n}, {tile.pairs}, {tile.threads}>, {tile.threads}", n, tile.pairs) for n in sides]
-    along = [(n, way) for n in sides for way in ("SIDE", "TERMS")]
-    return [(f"Slice<{n}, {tile.depth}, {tile.threads}, {way}>, {tile.threads}", n, tile.depth) for n, way in along]
+def slices(tile: AnyTile, widths: tuple[int, ...]) -> list[tuple[str, int, int, str, int]]:
+    """Every way to fetch a factor for a tile: its type and the threads as text, rows or columns, terms, along which,
+    and width."""
+    deep, threads = tile.pairs if isinstance(tile, TensorTile) else tile.depth, tile.threads
+    every = ((n, way, width) for n in (tile.rows, tile.columns) for way in ("SIDE", "TERMS") for width in widths)
+    return [(f"Slice<{n}, {deep}, {threads}, {way}, {w}>, {threads}", n, tile.depth, way, w) for n, way, w in every]
 
 
 @pytest.mark.parametrize("numbers", KINDS)
 def test_a_slice_is_fetched_whole_and_no_place_twice(numbers: str) -> None:
-    every = [found for tile in KINDS[numbers] for found in slices(tile)]
-    body = "\n".join(f"  at = put<{kind}>(own, term, at);" for kind, _, _ in every)
+    """A place of tensor cores is a pair of terms, or several of them; see ``Slice``."""
+    pairs, widths = numbers != "float32", (1, 2, 4, 8) if numbers == "float16" else (1, 2, 4)
+    every = dict.fromkeys(found for tile in KINDS[numbers] for found in slices(tile, widths))
+    body = "\n".join(f"  at = put<{kind}>(own, term, at);" for kind, *_ in every)
     text = f"""
 template <class S, int THREADS> __device__ __forceinline__ int put(int* own, int* term, int at)
 {{
-  for (int place = threadIdx.x; place < S::CELLS; place += blockDim.x) {{
+  for (int place = threadIdx.x; place < S::PLACES; place += blockDim.x) {{
     own[at + place] = S::own(place % THREADS, place / THREADS);
     term[at + place] = S::term(place % THREADS, place / THREADS);
   }}
-  return at + S::CELLS;
+  return at + S::PLACES;
 }}
 extern "C" __global__ void places(int* own, int* term)
 {{
   int at = 0;
 {body}
 }}"""
-    needs = "TensorTile" if numbers != "float32" else "Tile"
+    needs = "TensorTile" if pairs else "Tile"
     program = compile(cuda_text(NUMBERS[numbers], [Kernel(needs, f"// {needs}{text}")]))
-    own, term = (np.zeros(sum(length * depth for _, length, depth in every), np.int32) for _ in range(2))
+    own, term = (np.zeros(sum(length * depth for _, length, depth, *_ in every), np.int32) for _ in range(2))
     program.launch("places", 1, 32, [own, term])
     at = 0
-    for kind, length, depth in every:
-        pairs = set(zip(own[at : at + length * depth], term[at : at + length * depth], strict=True))
-        assert pairs == {(n, k) for n in range(length) for k in range(depth)}, kind
-        at += length * depth
+    for kind, length, depth, way, width in every:
+        down = (2 if pairs else 1) if way == "SIDE" or width == 1 else width
+        across = width if way == "SIDE" else 1
+        places = length * depth // (down * across)
+        firsts = zip(own[at : at + places], term[at : at + places] * (2 if pairs else 1), strict=True)
+        cells = [(n + i, k + j) for n, k in firsts for i in range(across) for j in range(down)]
+        assert sorted(cells) == [(n, k) for n in range(length) for k in range(depth)], kind
+        at += places
 
 
 @pytest.mark.parametrize("numbers", ["float16", "bfloat16", "tf32"])

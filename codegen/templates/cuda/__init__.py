@@ -57,9 +57,9 @@ def print_stage(
         case "flat":
             return flat_part(plan, stage, said, threads or BLOCK)
         case "product" if is_sum_over_batch(stage):
-            return product_shares(plan, stage, said, itemsize=numbers.itemsize, tiles=tiles, column=column)
+            return product_shares(plan, stage, said, numbers, tiles=tiles, column=column)
         case "product":
-            return product_part(plan, stage, said, itemsize=numbers.itemsize, tiles=tiles, then=then, pool=pool)
+            return product_part(plan, stage, said, numbers, tiles=tiles, then=then, pool=pool)
         case "reduce":
             return reduced(plan, stage, said, threads or BLOCK)
         case _:

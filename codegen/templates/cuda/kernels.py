@@ -56,6 +56,8 @@ class Part:
         ahead: how many shares are, when they are added up.
         results: how many numbers each share gives.
         costs: by the number of threads, what a model says of a block with so many; empty where any number will do.
+        aligned: by tensor, the bytes that the address of its array has to be a multiple of, where they are more than
+            those of an element: several are read in one access.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Part:
     ahead: int = 1
     results: str = ""
     costs: Mapping[int, float] = field(default_factory=dict, compare=False)
+    aligned: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -202,6 +205,14 @@ def _memory(parts: Sequence[Part]) -> list[str]:
     if len(parts) == 1:
         return [f"__shared__ {parts[0].memory} memory;"]
     return ["__shared__ union {", *(f"  {part.memory} {part.stage};" for part in needed), "} memory;"]
+
+
+def aligned(kernels: Iterable[Kernel]) -> dict[str, int]:
+    """By tensor, the bytes that the address of its array has to be a multiple of for these kernels."""
+    found: dict[str, int] = {}
+    for name, size in (pair for kernel in kernels for part in kernel.parts for pair in part.aligned.items()):
+        found[name] = max(size, found.get(name, 0))
+    return found
 
 
 def _call(part: Part, block: str, memory: str, suffix: str) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from codegen.contraction import Contraction
 from codegen.templates.cuda.declarations import Declaration, flat_name, gathered, unflattened
+from codegen.templates.cuda.fetching import Fetch, fetching
 from codegen.templates.cuda.kernels import ceil_of, times
 from codegen.templates.cuda.shares import is_split
 from codegen.templates.cuda.text import Scope, cells, kind_of
@@ -18,13 +20,16 @@ from codegen.templates.cuda.tiling import AnyTile
 from codegen.wording import wrapped
 from derive.indices import Index
 
+SideName = Literal["left", "right"]
+
 
 @dataclass(frozen=True)
 class Layout:
     """A product and its tile, with what its text calls the place of a row, a column, a term and a product of a batch.
 
     ``places`` declare a column's variables where they are not simply those of ``column`` in order, ``inside`` are the
-    conditions that such a column is one; with ``ones`` a column of ones comes after the last.
+    conditions that such a column is one; with ``ones`` a column of ones comes after the last.  ``size``: the bytes of
+    an element.
     """
 
     c: Contraction
@@ -34,6 +39,7 @@ class Layout:
     total: Index | None = None
     places: Sequence[Declaration] = ()
     inside: Sequence[str] = ()
+    size: int = 4
 
     @property
     def row(self) -> str:
@@ -73,6 +79,13 @@ class Layout:
     def column_places(self) -> Sequence[Declaration]:
         """The variables of a column."""
         return self.places or unflattened(self.scope, self.c.columns, self.column)
+
+    def fetch(self, name: SideName) -> Fetch:
+        """How a factor is fetched."""
+        c = self.c
+        side, group = (c.left, c.rows) if name == "left" else (c.right, c.columns)
+        ordered = name == "left" or not self.places
+        return fetching(side.read, side.guards, self.scope, group, c.depth, size=self.size, ordered=ordered)
 
     @property
     def end(self) -> str:

@@ -32,6 +32,11 @@ class Numbers:
     tensor: Tensor | None = None
 
     @property
+    def stored(self) -> int:
+        """The bytes of what is stored."""
+        return 2 if self.header else self.itemsize
+
+    @property
     def fitting(self) -> dict[str, AnyTile]:
         """The tiles that a product may use, by name."""
         return {tile.name: tile for tile in fitting(self.tiles, self.itemsize)}

@@ -17,15 +17,16 @@ the cells of a tile (``codegen.templates.cuda.spread``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codegen.contraction import TOTAL, Contraction, Side, contraction
 from codegen.plan import Plan, PlanError, Stage, reads_of
 from codegen.templates.cuda.choice import BATCHES, Product, best_tile, costs
 from codegen.templates.cuda.declarations import LINE, gathered, unflattened, used
 from codegen.templates.cuda.kernels import Part, kernel_name, pointers, template
-from codegen.templates.cuda.layout import Layout, of_block, scope_of, told
+from codegen.templates.cuda.layout import Layout, SideName, of_block, scope_of, told
 from codegen.templates.cuda.locals import arrays_of, reads
+from codegen.templates.cuda.numbers import Numbers
 from codegen.templates.cuda.pooled import lines as pooled_lines
 from codegen.templates.cuda.pooled import mean_over_tiles, tiled
 from codegen.templates.cuda.shares import Shares, is_split, numbers_of
@@ -33,10 +34,10 @@ from codegen.templates.cuda.splitting import ahead
 from codegen.templates.cuda.spread import between
 from codegen.templates.cuda.spread import lines as spread_lines
 from codegen.templates.cuda.text import Scope, cells, grouped, kind_of
-from codegen.templates.cuda.tiling import TILES, AnyTile
+from codegen.templates.cuda.tiling import AnyTile
 from codegen.templates.cuda.value import Printer, at_hand, stored
 from derive.indices import Index, var, variables
-from derive.terms import Read, Substitution
+from derive.terms import Substitution
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Result:
 
 
 def product_part(
-    plan: Plan, stage: Stage, formula: list[str], *, itemsize: int = 4, tiles: Sequence[AnyTile] = TILES,
+    plan: Plan, stage: Stage, formula: list[str], numbers: Numbers, *, tiles: Sequence[AnyTile],
     then: Stage | None = None, pool: Stage | None = None,
 ) -> Part:  # fmt: skip
     """What a block does for a stage whose sum does not run over the batch.
@@ -58,7 +59,7 @@ def product_part(
     """
     c, scope = _contraction(stage)
     sizes = _sizes(c, scope)
-    layout = Layout(c, scope, best_tile(tiles, sizes, itemsize=itemsize))
+    layout = Layout(c, scope, best_tile(tiles, sizes, itemsize=numbers.itemsize), size=numbers.stored)
     target = then or stage
     read = reads(plan, *_both(plan, stage, then))
     written = [target.name]
@@ -69,7 +70,7 @@ def product_part(
         if found is None:
             raise PlanError(f"{pool.name}: {pool.body.text} is no mean over tiles of {stage.name} that a thread has")
         columns = tiled(c, found, scope)
-        layout = Layout(c, scope, layout.tile, False, columns.total, columns.places, columns.conditions)
+        layout = replace(layout, total=columns.total, places=columns.places, inside=columns.conditions)
         written.append(pool.name)
         printer, value = _value(plan, stage, c, scope, "total")
         whole, pooled = pooled_lines(c, found, columns, value, scope.offset(stage.tensor, _own(stage)))
@@ -78,7 +79,8 @@ def product_part(
     return Part(
         kernel_name(target), target.name, (*formula, *told(layout)), pointers(read, *written),
         _printed(layout, results, store=store), layout.blocks, layout.tile.threads,
-        memory=f"{layout.tile.cuda()}::Memory", costs=costs(tiles, sizes, itemsize=itemsize),
+        memory=f"{layout.tile.cuda()}::Memory", costs=costs(tiles, sizes, itemsize=numbers.itemsize),
+        aligned=_aligned(layout),
     )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def _own(stage: Stage) -> list[Index]:
 
 
 def product_shares(
-    plan: Plan, stage: Stage, formula: list[str], *, itemsize: int = 4, tiles: Sequence[AnyTile] = TILES,
+    plan: Plan, stage: Stage, formula: list[str], numbers: Numbers, *, tiles: Sequence[AnyTile],
     column: Stage | None = None,
 ) -> Shares:  # fmt: skip
     """The shares of a stage whose sum runs over the batch, and of the sum of its left factor, if that is asked for."""
@@ -121,8 +123,8 @@ def product_shares(
     if column is not None and not _is_column(column, c):
         raise PlanError(f"{column.name}: {column.body.text} is not the sum of the left factor of {stage.name}")
     sizes = _sizes(c, scope, further=int(ones))
-    tile = best_tile(tiles, sizes, itemsize=itemsize)
-    layout = Layout(c, scope, tile, ones)
+    tile = best_tile(tiles, sizes, itemsize=numbers.itemsize)
+    layout = Layout(c, scope, tile, ones, size=numbers.stored)
     factors = {c.left.read.tensor.name, c.right.read.tensor.name}
     read = tuple(t for t in reads(plan, stage) if t in factors)
     target = f"{stage.name}_shares"
@@ -136,7 +138,8 @@ def product_shares(
         _printed(layout, stored, store="store"), layout.blocks, tile.threads, numbers=("share", "splits"),
         memory=f"{tile.cuda()}::Memory", terms=scope.text(layout.count(c.depth)), at_once=tile.depth,
         ahead=ahead(numbers_of(stage, results)), results=results,
-        costs=costs(tiles, sizes, itemsize=itemsize),
+        costs=costs(tiles, sizes, itemsize=numbers.itemsize),
+        aligned=_aligned(layout),
     )  # fmt: skip
     return Shares(part, stage, c.epilogue, scope, (*c.batch, *c.rows), c.columns, column)
 
@@ -197,8 +200,7 @@ def _printed(layout: Layout, results: Mapping[str, Result], *, store: str) -> tu
     """What a block does."""
     c, scope, tile = layout.c, layout.scope, layout.tile
     head, first_row, first_column = of_block(layout)
-    left, left_deep = _factor(layout, "left")
-    right, right_deep = _factor(layout, "right")
+    left, right = _factor(layout, "left"), _factor(layout, "right")
     row_places = unflattened(scope, c.rows, layout.row)
     for result in results.values():
         result.lines = [*gathered(used(row_places, result.lines)), *result.lines]
@@ -207,22 +209,32 @@ def _printed(layout: Layout, results: Mapping[str, Result], *, store: str) -> tu
     begin = "begin" if layout.split else "0" if kind_of(depth) == "int" else "INDEX(0)"
     text = template("product.cu").render(
         tile=tile, head=head, left=left, right=right, term=layout.term, depth_kind=kind_of(depth),
-        results=list(results.items()), store=store, along=tile.along(left=left_deep, right=right_deep),
+        results=list(results.items()), store=store, along=tile.along(layout.fetch("left"), layout.fetch("right")),
         first_row=first_row, first_column=first_column, terms=f"{begin}, {layout.end}",
         rows=scope.text(layout.count(c.rows)), columns=layout.columns_text,
     )  # fmt: skip
     return tuple(text.strip().splitlines())
 
 
-def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
-    """One factor as a function, and whether neighbours in memory are terms of the sum.
+def _aligned(layout: Layout) -> dict[str, int]:
+    """The bytes of an access, for the factors of which several elements are one."""
+    found: dict[str, int] = {}
+    sides: tuple[tuple[SideName, Side], ...] = (("left", layout.c.left), ("right", layout.c.right))
+    for name, side in sides:
+        tensor, width = side.read.tensor.name, layout.fetch(name).width
+        if width > 1:
+            found[tensor] = max(width * layout.size, found.get(tensor, 0))
+    return found
+
+
+def _factor(layout: Layout, name: SideName) -> dict[str, object]:
+    """One factor as a function, which gives one element or, where that is legal, a group of neighbours.
 
     With ``ones`` there is a column of ones after the last; beyond the last term the left factor makes it nothing.
     """
     c, tile = layout.c, layout.tile
-    side: Side = c.left if name == "left" else c.right
-    group, flat, length = (
-        (c.rows, layout.row, tile.rows) if name == "left" else (c.columns, layout.column, tile.columns)
+    side, group, flat, length = (
+        (c.left, c.rows, layout.row, tile.rows) if name == "left" else (c.right, c.columns, layout.column, tile.columns)
     )
     scope = layout.scope.knowing(side.guards)
     depth, total = layout.count(c.depth), layout.count(c.rows) if name == "left" else layout.columns
@@ -241,14 +253,18 @@ def _factor(layout: Layout, name: str) -> tuple[dict[str, object], bool]:
     value = f"{side.read.tensor.name}[{scope.offset(side.read.tensor, side.read.at)}]"
     places = unflattened(scope, group, flat) if name == "left" else layout.column_places
     fetched = [*conditions, value]
+    declared = gathered([*used(places, fetched), *used(unflattened(scope, c.depth, layout.term), fetched)])
     otherwise = f"REAL({flat} == {scope.text(total - 1)} ? 1 : 0)" if ones else "REAL(0)"
+    fetch = layout.fetch(name)
+    if fetch.width > 1:
+        value = f"load<{fetch.width}>(&{value})"
+        if ones:
+            declared.append(f"const REAL one = {otherwise};")
+        given = "one" if ones and not fetch.deep else ", ".join(["one"] * fetch.width)
+        otherwise = f"vector<{fetch.width}>{{{given if ones else ''}}}"
     if conditions:
         value = _chosen(conditions, value, otherwise)
-    found: dict[str, object] = {
-        "flat": flat, "kind": kind_of(total), "value": value,
-        "places": gathered([*used(places, fetched), *used(unflattened(scope, c.depth, layout.term), fetched)]),
-    }  # fmt: skip
-    return found, _along_depth(side.read, scope, group, c.depth)
+    return {"flat": flat, "kind": kind_of(total), "value": value, "places": declared}
 
 
 def _chosen(conditions: Sequence[str], value: str, otherwise: str) -> str:
@@ -263,14 +279,3 @@ def _chosen(conditions: Sequence[str], value: str, otherwise: str) -> str:
             lines.append("    ")
         lines[-1] += part.lstrip() if lines[-1].isspace() else part
     return "\n".join([*lines, f"      {choice}"])
-
-
-def _along_depth(read: Read, scope: Scope, group: tuple[int, ...], depth: tuple[int, ...]) -> bool:
-    """Whether neighbours in memory are terms of the sum, so that neighbouring threads should fetch those."""
-
-    def run(levels: tuple[int, ...]) -> int:
-        last = read.at[-1]
-        near = [v for v in levels if (parts := last.linear_in(v)) and parts[0].constant not in (0, None)]
-        return max((cells([scope.intervals[v]]).evaluate({"N": BATCHES[0]}) for v in near), default=0)
-
-    return run(depth) > run(group)

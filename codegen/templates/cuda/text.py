@@ -29,7 +29,7 @@ class Scope:
 
     def knowing(self, guards: Iterable[Guard]) -> Scope:
         """The scope in which divisions leave no remainder, by these guards: C divides such numbers as it should."""
-        divisions = [(g.e // g.m).substitute(self._only_value) for g in guards if isinstance(g, Divides)]
+        divisions = [(g.e // g.m).substitute(self.only_value) for g in guards if isinstance(g, Divides)]
         found = [atom for e in divisions for atom in e.atoms()]
         return replace(self, exact=self.exact | {atom for atom in found if isinstance(atom, Quotient)})
 
@@ -52,14 +52,14 @@ class Scope:
 
     def text(self, e: Index) -> str:
         """An index as C."""
-        terms = e.substitute(self._only_value).terms
+        terms = e.substitute(self.only_value).terms
         parts = [self._term(product, coefficient) for product, coefficient in terms]
         if not parts:
             return "0"
         first = parts[0].removeprefix("+ ")
         return " ".join([f"-{first[2:]}" if first.startswith("- ") else first, *parts[1:]])
 
-    def _only_value(self, atom: Atom) -> Index | None:
+    def only_value(self, atom: Atom) -> Index | None:
         """The value of a variable that has no other."""
         return self.intervals[atom.level][0] if isinstance(atom, Var) and self.is_settled(atom.level) else None
 
@@ -102,16 +102,24 @@ class Scope:
 
     def inside(self, read: Read) -> list[str]:
         """The conditions under which an index lies in the box of what is read, those left out that always hold."""
-        found = []
-        for e, bounds in zip(read.at, read.tensor.box, strict=True):
+        return [text for conditions in self._beyond(read).values() for text in conditions]
+
+    def leaving(self, read: Read) -> list[Index]:
+        """The places along an axis that may lie outside the box of what is read."""
+        return [read.at[axis] for axis in self._beyond(read)]
+
+    def _beyond(self, read: Read) -> dict[int, list[str]]:
+        """By axis, the conditions of those places that have any."""
+        found: dict[int, list[str]] = {}
+        for axis, (e, bounds) in enumerate(zip(read.at, read.tensor.box, strict=True)):
             if self._is_own_variable(e, bounds):
                 continue
             self._check_small(read, e)
             low, high = bounds
-            if not self.never_negative(e - low):
-                found.append(f"{self.text(e)} >= {self.text(low)}")
-            if not self.never_negative(high - 1 - e):
-                found.append(f"{self.text(e)} < {self.text(high)}")
+            below = [] if self.never_negative(e - low) else [f"{self.text(e)} >= {self.text(low)}"]
+            above = [] if self.never_negative(high - 1 - e) else [f"{self.text(e)} < {self.text(high)}"]
+            if below or above:
+                found[axis] = [*below, *above]
         return found
 
     def _check_small(self, read: Read, e: Index) -> None:

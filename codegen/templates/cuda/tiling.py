@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from codegen.templates.cuda.fetching import Fetch
+
 OWN_BYTES = 256  # of sums in the registers of a thread
 
 
@@ -45,9 +47,9 @@ class Tile:
         parts = f", {self.parts}" if self.parts > 1 else ""
         return f"Tile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.depth}{parts}>"
 
-    def along(self, *, left: bool, right: bool) -> str:
-        """How its factors are fetched, the left and the right one along the terms or along their other axis."""
-        return f"<{', '.join('TERMS' if deep else 'SIDE' for deep in (left, right))}>"
+    def along(self, left: Fetch, right: Fetch) -> str:
+        """How its factors are fetched: along the terms or their other axis, and how many elements at a time."""
+        return f"<{_along(left, right)}>"
 
     def told(self) -> str:
         """In words."""
@@ -97,9 +99,9 @@ class TensorTile:
         """As ``Tile.cuda``, of the template of ``tensor_tile.cu``."""
         return f"TensorTile<{self.rows}, {self.columns}, {self.own_rows}, {self.own_columns}, {self.pairs}>"
 
-    def along(self, *, left: bool, right: bool) -> str:
-        """As ``Tile.along``: there is one way."""
-        return ""
+    def along(self, left: Fetch, right: Fetch) -> str:
+        """As ``Tile.along``; what is fetched one by one is fetched in one way."""
+        return f"<{_along(left, right)}>" if max(left.width, right.width) > 1 else ""
 
     def told(self) -> str:
         """In words."""
@@ -107,6 +109,13 @@ class TensorTile:
             f"block of {self.threads} threads forms {self.rows} x {self.columns} of it, a warp {self.own_rows} x "
             f"{self.own_columns}, {self.depth} terms at a time"
         )
+
+
+def _along(left: Fetch, right: Fetch) -> str:
+    """Arguments of the template ``multiply``."""
+    ways = ["TERMS" if factor.deep else "SIDE" for factor in (left, right)]
+    widths = [factor.width for factor in (left, right)]
+    return ", ".join([*ways, *(map(str, widths) if max(widths) > 1 else ())])
 
 
 AnyTile = Tile | TensorTile
