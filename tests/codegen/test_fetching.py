@@ -1,19 +1,23 @@
 """Factors of products that are fetched several at a time: where that is legal, and that it is seen where not."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from codegen.check import check
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted
 from codegen.templates.cuda import fetching, layout
 from codegen.templates.cuda.fetching import widest
 from codegen.templates.cuda.text import Scope
 from derive.indices import at_least, interval, var
-from derive.layers import Conv1d
+from derive.layers import Conv1d, lenet
 from derive.terms import tensor
+from runtime.arrays import ArrayError
+from runtime.border import Gpu
+from runtime.gpu_arrays import checked_on_gpu
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 N, C, H = var(0), var(1), var(2)
@@ -77,12 +81,6 @@ def made(name: str, dtype: str) -> Emitted:
 def test_layers_are_exact_with_every_access_watched(name: str, dtype: str) -> None:
     emitted = made(name, dtype)
     assert "load<" in emitted.cuda
-    run_exactly(name, dtype, emitted)
-
-
-def run_exactly(name: str, dtype: str, emitted: Emitted) -> None:
-    from codegen.check import check
-
     check(emitted, executor=on_cpu)
 
 
@@ -109,8 +107,6 @@ def too_wide(patch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_legal_access_is_seen(
     plant: Any, layer: Conv1d, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codegen.check import check
-
     plant(monkeypatch)
     emitted = emit(layer, backend="cupy", input_shape=shape)
     assert "load<" in emitted.cuda
@@ -151,3 +147,35 @@ def test_a_module_refuses_arrays_that_begin_elsewhere(module: ModuleType) -> Non
     with pytest.raises(ValueError, match="weight begins 8 bytes behind a multiple of 16"):
         module.forward(x, placed((8, 16, 1), 2), u)
     assert module._array("bias", placed((8,), 3)).shape == (8,)
+
+
+# What of CuPy the border asks for, which keeps the address of an array.
+CUPY = SimpleNamespace(ndarray=np.ndarray, ascontiguousarray=lambda a: np.asanyarray(a, order="C"))
+
+
+def test_the_border_copies_what_begins_elsewhere_and_nothing_else() -> None:
+    for past, multiple, same in [(0, 16, True), (1, 16, False), (2, 16, False), (2, 8, True), (1, 1, True)]:
+        given = placed((3, 4), past)
+        found = checked_on_gpu(CUPY, "x", given, shape=(None, 4), dtype="float32", multiple=multiple)
+        assert (found is given) == same
+        assert found.data.ptr % multiple == 0
+        assert (found == given).all()
+
+
+def test_a_parameter_that_begins_elsewhere_is_refused() -> None:
+    border = Gpu(CUPY, {"params['w']": 16})
+    shapes = {"w": (4, 4), "u": (4,)}
+    right = {"w": placed((4, 4), 0), "u": placed((4,), 1)}
+    assert border.parameters(right, shapes, dtype="float32")["u"] is right["u"]
+    with pytest.raises(ArrayError, match=r"params\['w'\] begins 8 bytes behind a multiple of 16.*\.copy\(\)"):
+        border.parameters({**right, "w": placed((4, 4), 2)}, shapes, dtype="float32")
+
+
+@needs_compiler
+def test_a_network_says_where_its_parameters_begin() -> None:
+    """400 = 16 * 25, 120 and 84 inputs are multiples of four; 150 terms of the second convolution of two."""
+    module = on_cpu(emit(lenet(), backend="cupy", input_shape=(2, 1, 28, 28)).source)
+    wide = {f"params['{layer}.weight']": 16 for layer in (7, 9, 11)}
+    assert {"params['3.weight']": 8, **wide} == module.ALIGNED
+    with pytest.raises(ValueError, match=r"params\['7.weight'\] begins 4 bytes behind a multiple of 16"):
+        module._array("params['7.weight']", placed((120, 400), 1))
