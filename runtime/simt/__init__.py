@@ -12,7 +12,8 @@ depend on data is checked exhaustively at its shape.
 What it does not see:
 
 - speed, bank conflicts and coalescing;
-- limits of registers and of resident blocks;
+- limits of registers and of resident blocks, and a ``__launch_bounds__`` that is more than a product of numbers and of
+  names with one value, or that hangs on a template's arguments (others hold: a block with more threads is refused);
 - faults of nvcc;
 - reordering by the memory model, and what fences do: a flag that one block sets for another is a race here, with or
   without ``__threadfence``;

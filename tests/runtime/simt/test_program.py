@@ -1,5 +1,6 @@
 """Launches: what is refused before anything runs, what comes back, and what a text may look like."""
 
+import re
 import shutil
 from functools import cache
 from typing import Any
@@ -118,6 +119,56 @@ def test_a_read_only_array_is_refused() -> None:
 def test_a_launch_that_no_gpu_takes_is_refused(grid: Any, block: Any, shared: int, told: str) -> None:
     with pytest.raises(LaunchError, match=told):
         simt.launch('extern "C" __global__ void nothing() {}', "nothing", grid, block, [], shared_bytes=shared)
+
+
+BOUNDS = r"""
+#define WARPS 2
+#define WARP (32)
+#ifndef GIVEN
+#define GIVEN 64
+#endif
+#ifdef NEVER
+#define TWO 64
+#else
+#define TWO 256
+#endif
+constexpr int THREADS = WARP * WARPS;
+extern "C" {
+__global__ void __launch_bounds__(64) number(int *y) { y[threadIdx.x] = 1; }
+__launch_bounds__(WARPS * WARP, 2) __global__ void product(int *y) { y[threadIdx.x] = 1; }
+__global__ void __launch_bounds__(THREADS) /* not (32) */ constant(int *y) { y[threadIdx.x] = 1; }
+__global__ __launch_bounds__(GIVEN) void given(int *y) { y[threadIdx.x] = 1; }
+__global__ void __launch_bounds__(TWO) two(int *y) { y[threadIdx.x] = 1; }
+__global__ void plain(int *y) { y[threadIdx.x] = 1; }
+}
+template <int THREADS> __global__ void __launch_bounds__(THREADS) sized(int *y) { y[threadIdx.x] = 1; }
+template <int N> __global__ void __launch_bounds__(64) bounded(int *y) { y[threadIdx.x] = N; }
+namespace a { __global__ void __launch_bounds__(64) both(int *y) { y[threadIdx.x] = 1; } }
+namespace b { __global__ void __launch_bounds__(256) both(int *y) { y[threadIdx.x] = 1; } }
+"""
+
+
+@pytest.mark.parametrize("kernel", ["number", "product", "constant", "given", "bounded<3>"])
+def test_more_threads_than_the_launch_bounds_of_a_kernel_are_refused(kernel: str) -> None:
+    y = np.zeros(65, "i")
+    simt.launch(BOUNDS, kernel, 1, 64, [y], schedules=["forward"])
+    told = re.escape(f"block=(65, 1, 1) has 65 threads, and {kernel} has __launch_bounds__(64); nearest legal: 64")
+    with pytest.raises(LaunchError, match=told):
+        simt.launch(BOUNDS, kernel, 1, 65, [y])
+
+
+@pytest.mark.parametrize("kernel", ["two", "plain", "sized<256>", "b::both"])
+def test_launch_bounds_that_the_text_does_not_tell_refuse_nothing(kernel: str) -> None:
+    y = np.zeros(256, "i")
+    simt.launch(BOUNDS, kernel, 1, 256, [y], schedules=["forward"])
+    assert y.all()
+
+
+def test_launch_bounds_take_the_macros_of_the_launch() -> None:
+    y = np.zeros(128, "i")
+    simt.launch(BOUNDS, "given", 1, 128, [y], defines={"GIVEN": 128}, schedules=["forward"])
+    with pytest.raises(LaunchError, match=r"has 129 threads, and given has __launch_bounds__\(128\)"):
+        simt.launch(BOUNDS, "given", 1, 129, [y], defines={"GIVEN": 128})
 
 
 def test_too_much_static_shared_memory_is_refused() -> None:
