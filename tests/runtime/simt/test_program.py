@@ -275,6 +275,27 @@ def test_a_block_inherits_nothing_from_another() -> None:
     assert np.isnan(y[32:]).all()
 
 
+@pytest.mark.parametrize(
+    ("read", "races"),
+    [("*bits", True), ("*(volatile unsigned long long *)bits", True), ("atomicCAS(bits, 0ull, 0ull)", False)],
+)
+def test_a_sum_of_doubles_by_compare_and_swap(read: str, races: bool) -> None:
+    text = f"""__global__ void sum(double *y) {{
+    unsigned long long *bits = (unsigned long long *)y, old = {read}, seen;
+    do old = atomicCAS(bits, seen = old, __double_as_longlong(__longlong_as_double(seen) + threadIdx.x));
+    while (seen != old);
+}}"""
+    y = np.zeros(1)
+    if races:
+        with pytest.raises(SimtError, match=r"race: y\[0\], 8 bytes"):
+            simt.launch(text, "sum", 1, 32, [y])
+    else:
+        simt.launch(text, "sum", 1, 32, [y])
+        assert y[0] == 31 * 16
+    assert simt.__doc__ is not None
+    assert "``atomicCAS(address, 0, 0)`` reads without one" in simt.__doc__
+
+
 def test_help_lists_each_limit_that_can_be_seen() -> None:
     """Each of these runs without a word, so `help(runtime.simt)` has to say so, in an item of its own."""
     assert simt.__doc__ is not None
