@@ -282,8 +282,10 @@ def test_a_block_inherits_nothing_from_another() -> None:
 def test_a_sum_of_doubles_by_compare_and_swap(read: str, races: bool) -> None:
     text = f"""__global__ void sum(double *y) {{
     unsigned long long *bits = (unsigned long long *)y, old = {read}, seen;
-    do old = atomicCAS(bits, seen = old, __double_as_longlong(__longlong_as_double(seen) + threadIdx.x));
-    while (seen != old);
+    do {{
+        seen = old;
+        old = atomicCAS(bits, seen, __double_as_longlong(__longlong_as_double(seen) + threadIdx.x));
+    }} while (seen != old);
 }}"""
     y = np.zeros(1)
     if races:
