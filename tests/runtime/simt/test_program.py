@@ -188,6 +188,36 @@ def test_errors_of_the_text_have_its_lines() -> None:
         simt.compile("__global__ void k(int *y) {\n  *y = undeclared;\n}", name="mine.cu")
 
 
+@pytest.mark.parametrize(
+    ("head", "body", "told"),
+    [
+        ("#include <cooperative_groups.h>", "", "CUDA's cooperative_groups.h is not here"),
+        ("#include <mma.h>", "", "CUDA's mma.h is not here"),
+        ("", 'asm volatile("bar.sync 0;");', "inline PTX does not run on a CPU"),
+        ("", 'asm("mov.u32 %0, %1;" : "=r"(*y) : "l"(y));', "inline PTX does not run on a CPU"),
+        (
+            "",
+            'float f = *y; asm("sin.approx.f32 %0, %1;" : "=f"(f) : "f"(f)); *y = f;',
+            "inline PTX does not run on a CPU",
+        ),
+    ],
+)
+def test_what_only_nvcc_takes_comes_with_a_hint(head: str, body: str, told: str) -> None:
+    with pytest.raises(SimtCompileError) as caught:
+        simt.compile(f"{head}\n__global__ void k(int *y) {{ {body} }}")
+    hint = str(caught.value).splitlines()[-1]
+    assert told in hint
+    assert "runtime/simt/include/certiconv_ptx.cuh" in hint
+    path = next(word for word in hint.replace(",", "").split() if word.endswith("certiconv_ptx.cuh"))
+    simt.compile(f'#include "{path}"\n__global__ void k(int *y) {{ certiconv_cp_async_commit(); }}')
+
+
+def test_other_errors_have_no_hint() -> None:
+    with pytest.raises(SimtCompileError) as caught:
+        simt.compile('#include "missing.h"\n__global__ void k(int *y) {}')
+    assert "ptx" not in str(caught.value)
+
+
 def test_what_a_kernel_prints_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     program().launch("prints", 2, 32, [np.zeros(1, "i")])
     assert sorted(capsys.readouterr().out.splitlines()) == ["block 0", "block 1"]
