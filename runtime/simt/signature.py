@@ -90,6 +90,8 @@ def launch_bound(source: str, kernel: str, defines: Mapping[str, object]) -> int
     """
     name = re.split(r"[<\s]", kernel.strip(), maxsplit=1)[0].rpartition("::")[2]
     plain = without_comments(source)
+    constants = _constants(plain, defines)
+    plain = re.sub(r"^[ \t]*#(?:.*\\\n)*.*", "", plain, flags=re.MULTILINE)
     bounds = [found.group()[found.group().index("(") + 1 : -1] for found in _BOUNDS.finditer(plain)]
     numbers = iter(range(len(bounds)))
     plain = _BOUNDS.sub(lambda _: f" certiconv_bound_{next(numbers)} ", plain)
@@ -100,8 +102,9 @@ def launch_bound(source: str, kernel: str, defines: Mapping[str, object]) -> int
             continue
         head = re.split(r"[;{}]", plain[: match.start()])[-1] + match["before"]
         marks = re.findall(r"certiconv_bound_(\d+)", head)
-        constants = {} if _is_template(plain[: match.start()]) else _constants(plain, defines)
-        values.add(_product(_parts(bounds[int(marks[0])])[0], constants) if marks else None)
+        known = {} if _is_template(plain[: match.start()]) else constants
+        first = _parts(bounds[int(marks[0])])[:1] if len(marks) == 1 else []
+        values.add(_product(first[0], known) if first else None)
     return values.pop() if len(values) == 1 else None
 
 

@@ -139,6 +139,15 @@ __launch_bounds__(WARPS * WARP, 2) __global__ void product(int *y) { y[threadIdx
 __global__ void __launch_bounds__(THREADS) /* not (32) */ constant(int *y) { y[threadIdx.x] = 1; }
 __global__ __launch_bounds__(GIVEN) void given(int *y) { y[threadIdx.x] = 1; }
 __global__ void __launch_bounds__(TWO) two(int *y) { y[threadIdx.x] = 1; }
+__global__ void
+#ifdef NEVER
+__launch_bounds__(64)
+#else
+__launch_bounds__(256)
+#endif
+either(int *y) { y[threadIdx.x] = 1; }
+#define SMALL __global__ void \
+    __launch_bounds__(64)
 __global__ void plain(int *y) { y[threadIdx.x] = 1; }
 }
 template <int THREADS> __global__ void __launch_bounds__(THREADS) sized(int *y) { y[threadIdx.x] = 1; }
@@ -157,7 +166,7 @@ def test_more_threads_than_the_launch_bounds_of_a_kernel_are_refused(kernel: str
         simt.launch(BOUNDS, kernel, 1, 65, [y])
 
 
-@pytest.mark.parametrize("kernel", ["two", "plain", "sized<256>", "b::both"])
+@pytest.mark.parametrize("kernel", ["two", "either", "plain", "sized<256>", "b::both"])
 def test_launch_bounds_that_the_text_does_not_tell_refuse_nothing(kernel: str) -> None:
     y = np.zeros(256, "i")
     simt.launch(BOUNDS, kernel, 1, 256, [y], schedules=["forward"])
