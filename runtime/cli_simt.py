@@ -284,11 +284,31 @@ def _range(parameter: Parameter, array: Any) -> str:
     values = (array.astype(np.uint32) << 16).view(np.float32) if parameter.letter == "b" else array
     if not values.size or values.dtype.kind not in "fiub":
         return ""
+    if values.dtype.kind in "iu":
+        return _range_of_integers(values)
     nans = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     if nans == values.size:
         return ", all NaN"
     low, high = (np.nanmin(values), np.nanmax(values)) if nans else (values.min(), values.max())
     return f", {low:g} to {high:g}" + (f", {nans} NaN" if nans else "")
+
+
+def _range_of_integers(values: Any) -> str:
+    """The range of the cells that something was written to, and how many others there are (`runtime.simt.poison`)."""
+    import numpy as np
+
+    from runtime.simt import empty
+
+    flat = np.ravel(values, order="K")
+    untouched = flat == empty(flat.size, flat.dtype)
+    if flat.itemsize == 1:  # its two values are common ones: four cells show it, or none
+        whole = untouched[: flat.size // 4 * 4].reshape(-1, 4)
+        untouched = np.append(np.repeat(whole.all(axis=1), 4), np.zeros(flat.size % 4, bool))
+    count = int(untouched.sum())
+    if count == flat.size:
+        return ", no cell has a value"
+    left = flat[~untouched]
+    return f", {left.min():g} to {left.max():g}" + (f", {count} without a value" if count else "")
 
 
 def _kept(parameters: Sequence[Parameter], given: Sequence[Any], save: Sequence[str]) -> Mapping[Path, Any]:

@@ -102,12 +102,14 @@ def _compiler() -> Finding:
 def _gpu() -> Iterator[Finding]:
     cuda = device.driver_cuda()
     yield _driver(cuda)
-    yield _cupy(cuda)
+    cupy = _cupy(cuda)
+    yield cupy
     yield _nvrtc()
     yield _headers()
     lack = device.lacks_for_cupy()
     found = lack or "a kernel was compiled and launched"
-    yield Finding("backend cupy", lack is None, found, f"see the lines above, then {_install(cuda)}")
+    remedy = "see the lines above" + ("" if cupy.right else f", then {cupy.remedy}")
+    yield Finding("backend cupy", lack is None, found, remedy)
 
 
 def _driver(cuda: tuple[int, int] | None) -> Finding:

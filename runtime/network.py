@@ -162,6 +162,9 @@ class Network:
     def step(self, x: object, y: object, *, lr: float = 0.5) -> float:
         """One step of gradient descent, in place: every parameter less ``lr`` times its gradient (d2l 12.4).
 
+        On a GPU the labels are checked on the host and the loss is read there, so a CUDA graph cannot capture this
+        call; it can capture ``sgd_step`` of the emitted module, which says how.
+
         Args:
             x, y: as for `loss`.
             lr: the learning rate, finite and at least 0.

@@ -12,7 +12,8 @@ depend on data is checked exhaustively at its shape.
 What it does not see:
 
 - speed, bank conflicts and coalescing;
-- limits of registers and of resident blocks;
+- limits of registers and of resident blocks, and a ``__launch_bounds__`` that is more than a product of numbers and of
+  names with one value, or that hangs on a template's arguments (others hold: a block with more threads is refused);
 - faults of nvcc;
 - reordering by the memory model, and what fences do: a flag that one block sets for another is a race here, with or
   without ``__threadfence``;
@@ -36,6 +37,8 @@ What it does not see:
 Where it is stricter than a GPU:
 
 - two threads that write the same value race;
+- a read that is not atomic races with another thread's atomic, ``volatile`` or not: so does the first read of the loop
+  over ``atomicCAS`` that CUDA's guide has for ``atomicAdd`` of doubles; ``atomicCAS(address, 0, 0)`` reads without one;
 - ``tile[0][i]`` must stay within the first row;
 - all threads come to a barrier, and all lanes of a mask to a vote, a shuffle or a matrix product, by the same calls:
   two branches that each call a helper which holds one do not meet there, and two on one line are two (that g++

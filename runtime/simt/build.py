@@ -27,6 +27,10 @@ _AT_RUN_TIME = (
     "a variable of the program is initialised at run time, by a constructor or a call, and CUDA has constants alone "
     "for __device__, __constant__ and static variables; make the constructor constexpr, or assign in a kernel"
 )
+_WRAPPERS = (
+    "functions for tensor cores, ldmatrix and cp.async, with the PTX for a GPU, are in "
+    f"{toolchain.INCLUDE / 'certiconv_ptx.cuh'}, which a text may include"
+)
 _FLAG = "_ZGV"  # whether a variable was constructed (Itanium C++ ABI, 5.1.4.2); g++ keeps one where it need not
 
 
@@ -91,8 +95,20 @@ def _compile_unit(command: Sequence[str | Path]) -> None:
     except SimtCompileError as error:
         text = str(error)
         lines = [line for line in text.splitlines() if "<command-line>" not in line]
-        hint = "\n(host code with <<<...>>> belongs between #ifdef __CUDACC__ and #endif)" if "<<<" in text else ""
-        raise SimtCompileError("\n".join(lines) + hint) from None
+        raise SimtCompileError("\n".join([*lines, *_hints(text)])) from None
+
+
+def _hints(message: str) -> list[str]:
+    """What helps with texts that nvcc takes: host code, CUDA's other headers, inline PTX."""
+    hints = []
+    if "<<<" in message:
+        hints.append("(host code with <<<...>>> belongs between #ifdef __CUDACC__ and #endif)")
+    header = re.search(r"fatal error: ((?:cooperative_groups|mma|cuda|cub/|cute/|cutlass/)\S*): No such file", message)
+    if header:
+        hints.append(f"(CUDA's {header[1]} is not here; {_WRAPPERS})")
+    elif "Assembler messages" in message or re.search(r"error:[^\n]*(?:'asm'|\bconstraint )", message):
+        hints.append(f"(inline PTX does not run on a CPU; {_WRAPPERS})")
+    return hints
 
 
 def _link(command: Sequence[str | Path]) -> None:

@@ -51,6 +51,28 @@ def _dims(name: str, given: Dims, limits: tuple[int, int, int]) -> tuple[int, in
     return x, y, z
 
 
+def check_bound(kernel: str, block: Index, bound: int | None) -> None:
+    """Refuse more threads than a kernel was made for.
+
+    Args:
+        kernel: its name.
+        block: three sizes.
+        bound: the first number of its ``__launch_bounds__``; None where there is none or it is not known.
+
+    Raises:
+        LaunchError: a block has more threads.
+
+    >>> check_bound("f", (65, 1, 1), 64)
+    Traceback (most recent call last):
+    runtime.simt.errors.LaunchError: block=(65, 1, 1) has 65 threads, and f has __launch_bounds__(64); nearest legal: 64
+    """
+    threads = block[0] * block[1] * block[2]
+    if bound is not None and threads > bound:
+        raise LaunchError(
+            f"block={block} has {threads} threads, and {kernel} has __launch_bounds__({bound}); nearest legal: {bound}"
+        )
+
+
 def check_shared(static: int, dynamic: int, *, widened: bool = False) -> None:
     """Refuse more shared memory than a block can have.
 

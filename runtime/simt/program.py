@@ -18,7 +18,7 @@ from typing import NamedTuple, TypedDict, Unpack
 from runtime.simt import arguments, process, report, signature, wire
 from runtime.simt.build import Executable, built, key
 from runtime.simt.errors import LaunchError, SimtCompileError
-from runtime.simt.grid import Dims, check_shared, orders, sizes
+from runtime.simt.grid import Dims, check_bound, check_shared, orders, sizes
 from runtime.simt.signature import Parameter
 
 Define = str | int | None
@@ -120,6 +120,7 @@ class Program:
         grid_size, block_size = sizes(grid, block)
         widened = any("certiconv_field" in str(value) for _, value in self.defines)
         check_shared(0, shared_bytes, widened=widened)
+        check_bound(kernel, block_size, _bound(self.source, kernel, self.defines))
         taken = arguments.taken(kernel, parameters, args, strided=options.get("strided", False))
         chosen = orders(options.get("schedules", ("forward", "reverse", "shuffled")))
         reproducible, timeout = options.get("reproducible"), options.get("timeout", 60.0)
@@ -190,6 +191,11 @@ class Program:
             f'extern "C" const certiconv::Kernel certiconv_kernels[] = {{{table or "{0, 0, 0}"}}};\n'
             f'extern "C" const unsigned certiconv_kernel_count = {len(kernels)};\n'
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _bound(source: str, kernel: str, defines: tuple[tuple[str, Define], ...]) -> int | None:
+    return signature.launch_bound(source, kernel, dict(defines))
 
 
 def _field_key(value: int) -> bytes:

@@ -1,10 +1,14 @@
 """Every tile of a matrix product, on sizes with remainders around its edges: integers, and all accesses watched.
 
+Tiles for float32 and some for float16 take all three results past their edges, the others the forward one; all of them,
+all three: behind the marker ``campaign``.
+
 A convolution with kernels of one cell is a matrix product with as many rows, terms and columns as one likes.
 """
 
 import re
 import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 from codegen.contraction import contraction
 from codegen.cupy_module import cupy_source
 from codegen.emit import emit
+from codegen.field import P
 from codegen.plan import BATCH
 from codegen.plans.definition import definition
 from codegen.templates.cuda.kernels import Kernel
@@ -22,18 +27,26 @@ from codegen.templates.cuda.tiling import HALVES, TF32, TILES, AnyTile, TensorTi
 from derive.layers import Applied, Conv1d, Conv2d, Layer, lenet
 from derive.terms import tensor
 from runtime import simt
+from runtime.arrays import Array
 from runtime.simt import compile  # noqa: A004 - as runtime.compile
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 pytestmark = needs_compiler
 WRAPPERS = Path(simt.__file__).parent / "include" / "certiconv_ptx.cuh"
 
-CASES = [
-    *((tile, "float32", "float32") for tile in TILES),
-    *((tile, "float64", "float64") for tile in NUMBERS["float64"].fitting.values()),
-    *((tile, "float16", "float16") for tile in HALVES),
-    *((tile, "float32", "tf32") for tile in TF32),
+RESULTS = ("forward", "weight_gradient", "input_gradient")
+IN_FLOAT64 = [(tile, "float64", "float64") for tile in NUMBERS["float64"].fitting.values()]
+IN_FLOAT32 = [(tile, "float32", "float32") for tile in TILES]
+IN_FLOAT16 = [(tile, "float16", "float16") for tile in HALVES]
+IN_TF32 = [(tile, "float32", "tf32") for tile in TF32]
+GRADIENTS = [  # tiles for float64 are among those for float32, and TF32 has the tiles of float16
+    *IN_FLOAT32,
+    *IN_FLOAT16[::3],
+    *(pytest.param(*case, marks=pytest.mark.campaign) for k, case in enumerate(IN_FLOAT16) if k % 3),
+    *(pytest.param(*case, marks=pytest.mark.campaign) for case in (*IN_FLOAT64, *IN_TF32)),
 ]
+FORWARD = [*IN_FLOAT64, *(case for k, case in enumerate(IN_FLOAT16) if k % 3), *IN_TF32]  # the others: in GRADIENTS
+OF_EACH_KIND = [IN_FLOAT32[11], IN_FLOAT32[16], IN_FLOAT16[7]]
 
 
 def name_of(case: object) -> str:
@@ -46,15 +59,19 @@ def applied(rows: int, terms: int, columns: int) -> Applied:
     return Conv1d(terms, rows, 1).on(tensor("X", BATCH, terms, columns), "Y")
 
 
-@pytest.mark.parametrize(("tile", "dtype", "numbers"), CASES, ids=name_of)
-def test_rows_columns_and_terms_beyond_the_edges_of_a_tile(
-    tile: AnyTile, dtype: str, numbers: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(NUMBERS, numbers, Numbers(**{**vars(NUMBERS[numbers]), "tiles": (tile,)}))
+def text_of(applied: Applied, results: Sequence[str], tile: AnyTile, dtype: str, numbers: str) -> str:
+    """A module with these results, whose products all have this tile."""
+    every = definition(applied)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(NUMBERS, numbers, Numbers(**{**vars(NUMBERS[numbers]), "tiles": (tile,)}))
+        return cupy_source(applied, {name: every[name] for name in results}, "A product", "For a test.", dtype=dtype,
+                           tf32=numbers == "tf32").source  # fmt: skip
+
+
+@pytest.mark.parametrize(("tile", "dtype", "numbers"), FORWARD, ids=name_of)
+def test_rows_columns_and_terms_beyond_the_edges_of_a_tile(tile: AnyTile, dtype: str, numbers: str) -> None:
     rows, terms, columns = tile.rows + 3, 2 * tile.depth + 1, tile.columns // 2 + 1
-    layer = applied(rows, terms, columns)
-    text = cupy_source(layer, {"forward": definition(layer)["forward"]}, "A product", "For a test.", dtype=dtype,
-                       tf32=numbers == "tf32").source  # fmt: skip
+    text = text_of(applied(rows, terms, columns), ["forward"], tile, dtype, numbers)
     rng = np.random.default_rng(0)
     x = rng.integers(-3, 4, (2, terms, columns)).astype(dtype)
     w = rng.integers(-3, 4, (rows, terms, 1)).astype(dtype)
@@ -65,6 +82,47 @@ def test_rows_columns_and_terms_beyond_the_edges_of_a_tile(
     (launched,) = module.cupy.launches
     assert launched.block[0] == tile.threads
     assert launched.grid[0] == 2 * -(-2 * columns // tile.columns)
+
+
+def all_results(
+    tile: AnyTile, dtype: str, numbers: str, numbers_of: Callable[..., Array], *, key: int | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Each result of a convolution that is beyond the edges of a tile in all three, and what it has to be, in objects.
+
+    The columns of the weight's gradient and the rows of the input's are channels, the terms of the one are places of
+    the output and those of the other its channels.
+    """
+    rows, channels, columns = tile.rows + 3, max(tile.rows, tile.columns) + 1, tile.columns // 2 + 1
+    text = text_of(applied(rows, channels, columns), RESULTS, tile, dtype, numbers)
+    module = on_cpu(text, turns=("shuffled",), key=key)
+    x, w, u, g = (
+        numbers_of(*shape) for shape in ((2, channels, columns), (rows, channels, 1), (rows,), (2, rows, columns))
+    )
+    results = module.forward(x, w, u), module.weight_gradient(g, x), module.input_gradient(g, w, x.shape)
+    products = [made for made in module.cupy.launches if made.kernel.startswith("compute_")]
+    assert [made.block[0] for made in products] == 3 * [tile.threads]
+    exact = np.int64 if key is None else object  # an element of the field is the rest of a whole number
+    X, W, U, G = (a.astype(exact) for a in (x, w[:, :, 0], u, g))
+    yield results[0], np.stack([W @ image + U[:, None] for image in X])
+    yield results[1][:, :, 0], sum(grad @ image.T for grad, image in zip(G, X, strict=True))
+    yield results[2], np.stack([W.T @ grad for grad in G])
+
+
+@pytest.mark.parametrize(("tile", "dtype", "numbers"), GRADIENTS, ids=name_of)
+def test_every_result_beyond_the_edges_of_a_tile(tile: AnyTile, dtype: str, numbers: str) -> None:
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.integers(-1, 2, shape).astype(dtype)  # noqa: E731 - sums of these are exact in float16
+    for found, wanted in all_results(tile, dtype, numbers, draw):
+        assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("tile", "dtype", "numbers"), OF_EACH_KIND, ids=name_of)
+def test_every_result_beyond_the_edges_of_a_tile_over_a_prime_field(tile: AnyTile, dtype: str, numbers: str) -> None:
+    """One tile of each kind: a thread with sums of its own, threads that share the terms of a sum, and tensor cores."""
+    assert isinstance(tile, TensorTile) or tile.parts == (4 if tile is TILES[16] else 1)
+    rng = np.random.default_rng(0)
+    for found, wanted in all_results(tile, dtype, numbers, lambda *s: rng.integers(0, P, s).astype("u8"), key=7):
+        assert np.array_equal(found, wanted % P)
 
 
 KINDS = {"float32": TILES, "float16": HALVES, "tf32": TF32}

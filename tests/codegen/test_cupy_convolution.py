@@ -5,6 +5,7 @@ proved (``test_committed``).  The faults below are planted in a text that is rig
 """
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -217,6 +218,33 @@ def test_a_text_that_does_not_compile_is_explained() -> None:
     module = on_cpu(LEAN.source.replace("const int rest =", "const int rest = = ", 1))
     with pytest.raises(RuntimeError, match="the CUDA text of this module does not compile here"):
         module.forward(X, W, U)
+
+
+@pytest.mark.parametrize("stage", ["Z", "dX", "dW"])
+def test_an_error_of_nvrtc_is_told_with_its_line_and_the_formula_of_its_kernel(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NVRTC names a file and, in parentheses, a line; the module adds that line and the definition that it computes."""
+    module = on_cpu(LEAN.source)
+    lines = module.SOURCE.splitlines()
+    (head,) = (k for k, line in enumerate(lines) if line.startswith(f"// {stage}["))
+    start = next(k for k, line in enumerate(lines) if k > head and "__global__" in line)
+    number = next(k for k, line in enumerate(lines, 1) if k > start + 1 and "const int " in line)  # the first is 1
+    places = f"/tmp/cupy.cu({number}): error: expected an expression\n/tmp/cupy.cu({len(lines) + 9}): note: beyond"
+    failed = module.cupy.cuda.compiler.CompileException(f"{places}\n/tmp/cupy.cu({number}): error: again")
+
+    def fails(*_: object) -> None:
+        raise failed
+
+    monkeypatch.setattr(module.cupy, "RawModule", lambda **_: SimpleNamespace(compile=fails))
+    with pytest.raises(RuntimeError) as caught:
+        module.forward(X, W, U)
+    assert str(caught.value).splitlines() == [
+        "the CUDA text of this module does not compile here:",
+        *str(failed).splitlines(),
+        f"line {number}: {lines[number - 1].strip()}",
+        f"  in the kernel of {lines[head].removeprefix('// ')}",
+    ]
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:

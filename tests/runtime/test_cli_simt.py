@@ -105,6 +105,17 @@ def test_templates_headers_macros_and_files(certiconv: Certiconv) -> None:
     assert certiconv("others.cu", "--kernel", "dynamic", "--shared", "124", "int32[32]").exit_code == 1
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint32", "int16", "uint8"])
+def test_cells_that_nothing_was_written_to_are_counted(certiconv: Certiconv, dtype: str) -> None:
+    kind = {"int64": "long long", "uint32": "unsigned", "int16": "short", "uint8": "unsigned char"}[dtype]
+    Path("some.cu").write_text(
+        f"__global__ void some({kind} *x, {kind} *y) {{ if (threadIdx.x / 4 % 2) x[threadIdx.x] = threadIdx.x; }}"
+    )
+    ran = certiconv("some.cu", f"{dtype}[40]", f"{dtype}[8]")
+    assert f"{dtype}[40], written, 4 to 31, 24 without a value\n" in ran.stdout, ran.output
+    assert f"{dtype}[8], read only, no cell has a value\n" in ran.stdout, ran.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

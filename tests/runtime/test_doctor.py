@@ -107,6 +107,20 @@ def test_one_cupy_that_fits_the_driver(
     assert told.right or told.remedy == remedy
 
 
+@pytest.mark.parametrize("wheels", [{"cupy-cuda13x": "14.2.0"}, {}])
+def test_a_cupy_that_is_there_need_not_be_installed_again(
+    wheels: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: wheels.get(name) if "cupy" in name else real(name))
+    monkeypatch.setattr(device, "driver_cuda", lambda: None)
+    monkeypatch.setattr(device, "lacks_for_cupy", lambda: "no CUDA driver is installed here")
+    told = found("backend cupy")
+    assert told.found == "no CUDA driver is installed here"
+    then = ", then pip install -U 'cupy-cuda13x[ctk]' ml_dtypes"
+    assert told.remedy == "see the lines above" + ("" if wheels else then)
+
+
 @pytest.mark.parametrize(
     ("cuda", "devices", "words", "right"),
     [((11, 8), 1, "1 GPU, for CUDA 11.8", False), ((12, 4), 1, "1 GPU, for CUDA 12.4", True),

@@ -1,9 +1,9 @@
 // Barriers, and everything that lanes of a warp do together.
 //
 // A lane that comes to such an operation waits until all lanes that its mask names, and that have not ended, stand at the
-// same operation with the same mask.  A barrier, a vote, a shuffle or a matrix product is the same only by the same calls
-// (calls.h).  Of what lanes do together only __syncwarp orders memory: the others say nothing about it, as CUDA's guide
-// has it.
+// same operation with the same mask; a matrix instruction (mma.sync, ldmatrix) needs all 32.  A barrier, a vote, a shuffle
+// or a matrix product is the same only by the same calls (calls.h).  Of what lanes do together only __syncwarp orders
+// memory: the others say nothing about it, as CUDA's guide has it.
 #pragma once
 
 #include "calls.h"
@@ -110,15 +110,45 @@ static void move(Fibre **lanes) {
     }
 }
 
+static int named(char *text, size_t room, unsigned lanes) {
+    const int first = __builtin_ctz(lanes), last = 31 - __builtin_clz(lanes);
+    if (first == last) return snprintf(text, room, "lane %d", first);
+    if (lanes == (~0u >> (31 - last) & ~0u << first)) return snprintf(text, room, "lanes %d to %d", first, last);
+    return snprintf(text, room, "%d lanes (0x%08x)", __builtin_popcount(lanes), lanes);
+}
+
+// A matrix instruction is one of the whole warp: PTX leaves open what it does where a lane has ended, or where a block has
+// too few threads for it.
+static void need_whole_warp(const Fibre &f, unsigned there) {
+    unsigned exist = 0;
+    for (unsigned l = 0; l < 32; ++l) exist |= (unsigned)(lane_of(f.warp, l) != 0) << l;
+    const unsigned gone = exist & ~there;
+    if (!~there) return;
+    char text[160];
+    int at = snprintf(text, sizeof text, "all 32 lanes have to take part");
+    if (gone) {
+        at += snprintf(text + at, sizeof text - at, "; ended: ");
+        at += named(text + at, sizeof text - at, gone);
+    }
+    if (~exist) {
+        at += snprintf(text + at, sizeof text - at, "; not in this block of %u threads: ", threads);
+        named(text + at, sizeof text - at, ~exist);
+    }
+    wrong_mask(f, nowhere, text);
+}
+
 // Whether all lanes of f's mask that have not ended stand where f stands; if so, they go on.
 static bool met(Fibre &f) {
     Fibre *lanes[32] = {};
+    unsigned there = 0;
     for (unsigned l = 0; l < 32; ++l) {
         Fibre *other = f.mask >> l & 1 ? lane_of(f.warp, l) : 0;
         if (!other || other->state == ENDED) continue;
         if (other->state != AT_WARP || !same(f, *other)) return false;
         lanes[l] = other;
+        there |= 1u << l;
     }
+    if (f.kind > GATHER) need_whole_warp(f, there);
     if (f.kind == WARP_BARRIER) order_lanes(lanes);
     else move(lanes);
     for (Fibre *lane : lanes)

@@ -242,6 +242,44 @@ __global__ void masks_disagree(int *y) {
     y[t] = __any_sync(mask, t == 3);  // masks_disagree: here, masks_disagree: there
 }
 
+__global__ void product_without_ended_lanes(const unsigned *x, float *y) {
+    const int t = threadIdx.x;
+    float sums[4] = {};
+    const unsigned a[4] = {x[t], x[t], x[t], x[t]}, b[2] = {x[t], x[t]};
+    if (t >= 30) return;
+    certiconv_mma_m16n8k16_f16(sums, a, b, sums);  // product_without_ended_lanes: here
+    y[t] = sums[0];
+}
+
+__global__ void product_of_half_a_warp(const unsigned *x, float *y) {
+    const int t = threadIdx.x;
+    float sums[4] = {};
+    const unsigned a[4] = {x[t], 0, 0, 0}, b[2] = {x[t], 0};
+    certiconv_mma_m16n8k8_tf32(sums, a, b, sums);  // product_of_half_a_warp: here
+    y[t] = sums[0];
+}
+
+__global__ void product_in_a_branch(const unsigned *x, float *y) {
+    const int t = threadIdx.x;
+    float sums[4] = {};
+    const unsigned a[4] = {x[t], x[t], x[t], x[t]}, b[2] = {x[t], x[t]};
+    if (t != 3) certiconv_mma_m16n8k16_bf16(sums, a, b, sums);  // product_in_a_branch: here
+    __syncthreads();                                            // product_in_a_branch: there
+    y[t] = sums[0];
+}
+
+__global__ void tiles_loaded_by_some_lanes(const unsigned *x, unsigned *y) {
+    __shared__ alignas(16) unsigned s[32];
+    const int t = threadIdx.x;
+    s[t] = x[t];
+    __syncthreads();
+    unsigned row[1];
+    if (t % 16 < 8) {  // the rows of one tile, and as many lanes that only receive
+        certiconv_ldmatrix_x1(row, &s[4 * (t % 8)]);  // tiles_loaded_by_some_lanes: here
+        y[t] = row[0];
+    }
+}
+
 __global__ void missing_copy_wait(const float *x, float *y) {
     __shared__ float s[64];
     const int t = threadIdx.x;

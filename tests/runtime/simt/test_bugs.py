@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 SOURCE = Path(__file__).with_name("bugs.cu").read_text()
 X = np.arange(1, 1025, dtype="f")
+BITS = np.zeros(64, "u4")
 I32 = np.int32
 
 
@@ -65,6 +66,10 @@ CASES: dict[str, tuple[str, Any, int, list[Any], str]] = {
     "mask_names_absent_lanes": ("shuffle-mask", 1, 32, [out(32)], ""),
     "mask_lacks_the_caller": ("shuffle-mask", 1, 32, [out(32)], ""),
     "masks_disagree": ("shuffle-mask", 1, 32, [out(32, "i")], ""),
+    "product_without_ended_lanes": ("shuffle-mask", 1, 32, [BITS, out(32)], ""),
+    "product_of_half_a_warp": ("shuffle-mask", 1, 48, [BITS, out(48)], ""),
+    "product_in_a_branch": ("shuffle-mask", 1, 32, [BITS, out(32)], ""),
+    "tiles_loaded_by_some_lanes": ("shuffle-mask", 1, 32, [BITS, out(32, "u4")], ""),
     "missing_copy_wait": ("race", 1, 64, [X, out(64)], "s"),
     "copy_waits_for_too_few": ("race", 1, 32, [X, out(32), 3], "s"),
     "copy_without_a_barrier": ("race", 1, 64, [X, out(64)], "s"),
@@ -118,6 +123,24 @@ def test_two_calls_on_one_line_are_told() -> None:
     line = marked("barriers_on_one_line", "here")
     told = f"the other thread is elsewhere: bugs.cu:{line} has two calls, and each thread came by one"
     assert caught.value.what == told
+
+
+ALL = "with mask 0xffffffff: all 32 lanes have to take part"
+MISSING = {
+    "product_without_ended_lanes": f"mma.sync {ALL}; ended: lanes 30 to 31",
+    "product_of_half_a_warp": f"mma.sync {ALL}; not in this block of 48 threads: lanes 16 to 31",
+    "product_in_a_branch": "mma.sync with mask 0xffffffff names lane 3, which waits at __syncthreads",
+    "tiles_loaded_by_some_lanes": f"ldmatrix {ALL}; ended: 16 lanes (0xff00ff00)",
+}
+
+
+@pytest.mark.parametrize("schedule", ["forward", "reverse"])
+@pytest.mark.parametrize("kernel", MISSING)
+def test_a_matrix_instruction_says_which_lanes_it_lacks(kernel: str, schedule: str) -> None:
+    _, grid, block, args, _ = CASES[kernel]
+    with pytest.raises(SimtError) as caught:
+        program().launch(kernel, grid, block, args, schedules=[schedule])
+    assert caught.value.what == MISSING[kernel]
 
 
 def test_every_kernel_with_a_bug_is_tried() -> None:

@@ -1,5 +1,6 @@
 """Launches: what is refused before anything runs, what comes back, and what a text may look like."""
 
+import re
 import shutil
 from functools import cache
 from typing import Any
@@ -120,6 +121,65 @@ def test_a_launch_that_no_gpu_takes_is_refused(grid: Any, block: Any, shared: in
         simt.launch('extern "C" __global__ void nothing() {}', "nothing", grid, block, [], shared_bytes=shared)
 
 
+BOUNDS = r"""
+#define WARPS 2
+#define WARP (32)
+#ifndef GIVEN
+#define GIVEN 64
+#endif
+#ifdef NEVER
+#define TWO 64
+#else
+#define TWO 256
+#endif
+constexpr int THREADS = WARP * WARPS;
+extern "C" {
+__global__ void __launch_bounds__(64) number(int *y) { y[threadIdx.x] = 1; }
+__launch_bounds__(WARPS * WARP, 2) __global__ void product(int *y) { y[threadIdx.x] = 1; }
+__global__ void __launch_bounds__(THREADS) /* not (32) */ constant(int *y) { y[threadIdx.x] = 1; }
+__global__ __launch_bounds__(GIVEN) void given(int *y) { y[threadIdx.x] = 1; }
+__global__ void __launch_bounds__(TWO) two(int *y) { y[threadIdx.x] = 1; }
+__global__ void
+#ifdef NEVER
+__launch_bounds__(64)
+#else
+__launch_bounds__(256)
+#endif
+either(int *y) { y[threadIdx.x] = 1; }
+#define SMALL __global__ void \
+    __launch_bounds__(64)
+__global__ void plain(int *y) { y[threadIdx.x] = 1; }
+}
+template <int THREADS> __global__ void __launch_bounds__(THREADS) sized(int *y) { y[threadIdx.x] = 1; }
+template <int N> __global__ void __launch_bounds__(64) bounded(int *y) { y[threadIdx.x] = N; }
+namespace a { __global__ void __launch_bounds__(64) both(int *y) { y[threadIdx.x] = 1; } }
+namespace b { __global__ void __launch_bounds__(256) both(int *y) { y[threadIdx.x] = 1; } }
+"""
+
+
+@pytest.mark.parametrize("kernel", ["number", "product", "constant", "given", "bounded<3>"])
+def test_more_threads_than_the_launch_bounds_of_a_kernel_are_refused(kernel: str) -> None:
+    y = np.zeros(65, "i")
+    simt.launch(BOUNDS, kernel, 1, 64, [y], schedules=["forward"])
+    told = re.escape(f"block=(65, 1, 1) has 65 threads, and {kernel} has __launch_bounds__(64); nearest legal: 64")
+    with pytest.raises(LaunchError, match=told):
+        simt.launch(BOUNDS, kernel, 1, 65, [y])
+
+
+@pytest.mark.parametrize("kernel", ["two", "either", "plain", "sized<256>", "b::both"])
+def test_launch_bounds_that_the_text_does_not_tell_refuse_nothing(kernel: str) -> None:
+    y = np.zeros(256, "i")
+    simt.launch(BOUNDS, kernel, 1, 256, [y], schedules=["forward"])
+    assert y.all()
+
+
+def test_launch_bounds_take_the_macros_of_the_launch() -> None:
+    y = np.zeros(128, "i")
+    simt.launch(BOUNDS, "given", 1, 128, [y], defines={"GIVEN": 128}, schedules=["forward"])
+    with pytest.raises(LaunchError, match=r"has 129 threads, and given has __launch_bounds__\(128\)"):
+        simt.launch(BOUNDS, "given", 1, 129, [y], defines={"GIVEN": 128})
+
+
 def test_too_much_static_shared_memory_is_refused() -> None:
     with pytest.raises(LaunchError, match="static shared memory: 49156 bytes are more than 49152"):
         program().launch("big", 1, 32, [])
@@ -135,6 +195,36 @@ def test_unknown_names_are_refused() -> None:
 def test_errors_of_the_text_have_its_lines() -> None:
     with pytest.raises(SimtCompileError, match=r"mine.cu:2:\d+: error: 'undeclared'"):
         simt.compile("__global__ void k(int *y) {\n  *y = undeclared;\n}", name="mine.cu")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "told"),
+    [
+        ("#include <cooperative_groups.h>", "", "CUDA's cooperative_groups.h is not here"),
+        ("#include <mma.h>", "", "CUDA's mma.h is not here"),
+        ("", 'asm volatile("bar.sync 0;");', "inline PTX does not run on a CPU"),
+        ("", 'asm("mov.u32 %0, %1;" : "=r"(*y) : "l"(y));', "inline PTX does not run on a CPU"),
+        (
+            "",
+            'float f = *y; asm("sin.approx.f32 %0, %1;" : "=f"(f) : "f"(f)); *y = f;',
+            "inline PTX does not run on a CPU",
+        ),
+    ],
+)
+def test_what_only_nvcc_takes_comes_with_a_hint(head: str, body: str, told: str) -> None:
+    with pytest.raises(SimtCompileError) as caught:
+        simt.compile(f"{head}\n__global__ void k(int *y) {{ {body} }}")
+    hint = str(caught.value).splitlines()[-1]
+    assert told in hint
+    assert "runtime/simt/include/certiconv_ptx.cuh" in hint
+    path = next(word for word in hint.replace(",", "").split() if word.endswith("certiconv_ptx.cuh"))
+    simt.compile(f'#include "{path}"\n__global__ void k(int *y) {{ certiconv_cp_async_commit(); }}')
+
+
+def test_other_errors_have_no_hint() -> None:
+    with pytest.raises(SimtCompileError) as caught:
+        simt.compile('#include "missing.h"\n__global__ void k(int *y) {}')
+    assert "ptx" not in str(caught.value)
 
 
 def test_what_a_kernel_prints_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +312,29 @@ def test_a_block_inherits_nothing_from_another() -> None:
     simt.launch(SOURCE, "inherits", 2, 32, [y], check=False)
     assert (y[:32] == 1).all()
     assert np.isnan(y[32:]).all()
+
+
+@pytest.mark.parametrize(
+    ("read", "races"),
+    [("*bits", True), ("*(volatile unsigned long long *)bits", True), ("atomicCAS(bits, 0ull, 0ull)", False)],
+)
+def test_a_sum_of_doubles_by_compare_and_swap(read: str, races: bool) -> None:
+    text = f"""__global__ void sum(double *y) {{
+    unsigned long long *bits = (unsigned long long *)y, old = {read}, seen;
+    do {{
+        seen = old;
+        old = atomicCAS(bits, seen, __double_as_longlong(__longlong_as_double(seen) + threadIdx.x));
+    }} while (seen != old);
+}}"""
+    y = np.zeros(1)
+    if races:
+        with pytest.raises(SimtError, match=r"race: y\[0\], 8 bytes"):
+            simt.launch(text, "sum", 1, 32, [y])
+    else:
+        simt.launch(text, "sum", 1, 32, [y])
+        assert y[0] == 31 * 16
+    assert simt.__doc__ is not None
+    assert "``atomicCAS(address, 0, 0)`` reads without one" in simt.__doc__
 
 
 def test_help_lists_each_limit_that_can_be_seen() -> None:
