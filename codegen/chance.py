@@ -75,3 +75,20 @@ def _functions(f: Factor) -> int:
 def survival(applied: int) -> float:
     """The bound on the chance that a difference survives a trial; see the head of this file."""
     return (2 * applied**2 + 1) * DEGREE / P
+
+
+def bounded(applied: int, *, compares: bool = False) -> str:
+    """The words for ``survival``; ``compares`` where stages have functions, some of which may compare.
+
+    >>> bounded(0, compares=True)[-78:]
+    'Where functions compare, the bound is for texts that compare as the stages do.'
+    """
+    told = f"The bound is D/p, for a text that computes polynomials of degree at most D = {DEGREE}."
+    if applied:
+        told = (
+            f"The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {applied} functions in a call, to "
+            f"values of degree at most D = {DEGREE}."
+        )
+    return told + (
+        " Where functions compare, the bound is for texts that compare as the stages do." if compares else ""
+    )

@@ -33,12 +33,15 @@ from codegen.plans.bands import theorem
 from codegen.plans.layer_claims import kind_of
 from codegen.provenance import spec
 from derive.evaluate import Evaluator, Table
+from derive.layers import AvgPool
 from derive.trusted import KERNEL, LAYERS
 
 COMMITTED = (
     "that codegen/plans/proofs holds what codegen.prove wrote (python -m codegen.prove --check proves it again), the "
     "comparison of this plan with the theorem's in codegen.architecture and codegen.plans.claims, and SHA-256"
 )
+COMPARED = "codegen.plans.layer_claims, which makes that comparison for a layer other than a convolution"
+WORKED_OUT = ", and puts a number for each reciprocal of a number of cells in the theorem"
 NUMPY = "NumPy and its BLAS, which do with floating-point arrays, up to rounding, what they do with object arrays"
 
 OTHER_BATCHES = (
@@ -291,6 +294,8 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
         )
         unproved = (Row(statement, "not proved", "None.", None, ()),)
     whole = {name: digest for name, digest in emitted.theorems.items() if name not in map(theorem, emitted.bands)}
+    is_single = kind_of(emitted.layer, len(emitted.input_shape), emitted.backend) is not None
+    beside = (COMPARED + (WORKED_OUT if isinstance(emitted.layer, AvgPool) else ""),) if is_single else ()
     proved = tuple(
         Row(
             f"The stages of {result} compute what the definition of the layer, or its derivative, says.",
@@ -298,7 +303,7 @@ def proof_rows(emitted: Emitted) -> tuple[Row, ...]:
             f"Theorem with the SHA-256 {digest}, proved beforehand; its statement was made anew for this plan and has "
             f"that digest. The derivation is committed in codegen/plans/proofs.{_conditions(emitted, result)}",
             0.0,
-            (LAYERS, KERNEL, "Z3", COMMITTED, "CPython"),
+            (LAYERS, KERNEL, "Z3", COMMITTED, *beside, "CPython"),
         )
         for result, digest in whole.items()
     )

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from codegen import convolution_data, nearness
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.chance import DEGREE, EVALUATOR, FIELD, HASH, applications, survival
+from codegen.chance import EVALUATOR, FIELD, HASH, applications, bounded, survival
 from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
 from codegen.execution import Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array, keyed
@@ -39,6 +39,7 @@ INTEGER_BATCH = 2
 # Short shares, so that sums are cut up at small shapes too, and no more of them than show it; vectors of up
 # to eight elements of a share are fetched at once (``codegen.templates.cuda.fetching``).
 SHARE, SHARES = 8, 23
+CUT = f"sums in at most {SHARES} shares of at least {SHARE} terms, of fewer where there are fewer than {2 * SHARE}"
 
 
 class _Spread(int):
@@ -49,9 +50,17 @@ class _Spread(int):
 
 
 def cut_short(module: ModuleType) -> ModuleType:
-    """A module whose sums over the batch are cut into short shares, by its own function."""
+    """A module whose sums over the batch are cut into short shares, by its own function.
+
+    A dense layer's have a term an image, so few that ``SHARE`` of them would be one share.  Vectors of terms that are
+    fetched at once are as long as a power of two that divides the number of terms, so the largest such is legal.
+    """
     own = module.share
-    module.__dict__.update(BLOCKS=_Spread(), share=lambda blocks, terms, _, ahead: own(blocks, terms, SHARE, ahead))
+
+    def share(blocks: int, terms: int, _: int, ahead: int) -> Any:
+        return own(blocks, terms, SHARE if terms >= 2 * SHARE else terms & -terms, ahead)
+
+    module.__dict__.update(BLOCKS=_Spread(), share=share)
     return module
 
 
@@ -181,9 +190,7 @@ def check_cupy(
     for name in rounded:
         for k in range(nearness.RUNS):
             _nearly(real.module(), plans, name, dtype, f"{seed} {name} {k}")
-    rows = _rows(
-        listed, largest, dtype, executing(source), max(applications(plan, BATCHES[0]) for plan in plans.values())
-    )
+    rows = _rows(listed, largest, dtype, executing(source), plans)
     near = [nearness.row(dtype, rounded, executing(source))] if rounded else []
     return certificate(subject, source, [*proofs, *rows, *near])
 
@@ -250,25 +257,21 @@ def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
 
 
 def _rows(
-    listed: Iterable[Trial], largest: Mapping[str, int], dtype: str, executor: tuple[str, ...], functions: int
+    listed: Iterable[Trial], largest: Mapping[str, int], dtype: str, executor: tuple[str, ...], plans: Plans
 ) -> list[Row]:
     told = "; ".join(f"batch {trial.batch}: {', '.join(trial.calls)}" for trial in listed)
     count = sum(len(trial.calls) for trial in listed)
     stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
-    bound = f"The bound is D/p, for a text that computes polynomials of degree at most D = {DEGREE}."
-    if functions:
-        bound = (
-            f"The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {functions} functions in a call, to "
-            f"values of degree at most D = {DEGREE}."
-        )
+    functions = max(applications(plan, BATCHES[0]) for plan in plans.values())
+    bound = bounded(functions, compares=any(map(nearness.has_functions, plans.values())))
+    cut = f"{CUT}, " if "weight" in convolution_data.inputs(plans) else ""
     integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
     rows = [
         Row(
             "The CUDA text computes its stages: the output and every gradient are, number for number, what the "
             "expressions of the plans give.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, 64-bit places. "
-            f"{bound} Other batch sizes were not run.",
+            f"{FIELD} Run: {told}; {cut}64-bit places. {bound} Other batch sizes were not run.",
             survival(functions),
             (EVALUATOR, "CPython", *((HASH,) if functions else ()), *executor),
         ),

@@ -83,7 +83,8 @@ def cupy_source(
         weighted=is_weighted(applied), dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes,
         narrow=largest_narrow_batch(plans), blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,
         aligned={f'"{key}"': multiples[name] for key, name in tensors.items() if name in multiples},
-        precision=_precision(dtype, kernels, tf32=tf32), filled_up=fills_up(applied, plans),
+        precision=_precision(dtype, kernels, tf32=tf32, weighted=is_weighted(applied)),
+        filled_up=fills_up(applied, plans),
         legend=", ".join(f"{plan.outputs[name]} is what {name} gives" for name, plan in plans.items()),
         functions=[_function(name, plan, printed[name], applied) for name, plan in plans.items()],
     )  # fmt: skip
@@ -105,15 +106,18 @@ def legal_tiles(plans: Mapping[str, Plan], dtype: str, *, tf32: bool = False) ->
     return {name: names for name, plan in plans.items() if any(s.template == "product" for s in plan.stages)}
 
 
-def _precision(dtype: str, kernels: Iterable[Kernel], *, tf32: bool) -> str:
-    """What a text that uses tensor cores has to say of its rounding; nothing of others."""
+def _precision(dtype: str, kernels: Iterable[Kernel], *, tf32: bool, weighted: bool) -> str:
+    """What a text that uses tensor cores, or stores halves, has to say of its rounding; nothing of others."""
+    halves = NUMBERS[dtype].sum_dtype != dtype
+    if not weighted:
+        return f"Numbers are computed in float32 and rounded to {dtype} once, when they are stored." if halves else ""
     used = ", ".join(kernel.name for kernel in kernels if uses_tensor_cores(kernel))
     told = f"Tensor cores form the products of {used}" if used else "No product here is large enough for tensor cores"
     if not used and tf32:
         return told + "."
     if tf32:
         return f"{told}; they round\nfactors to TF32, 11 bits or about three digits, and form sums in float32."
-    if NUMBERS[dtype].sum_dtype == dtype:
+    if not halves:
         return ""
     return f"{told}; sums are\nformed in float32 and rounded to {dtype} once, when they are stored."
 

@@ -33,7 +33,7 @@ from codegen.chance import (
     survival,
     with_largest,
 )  # fmt: skip
-from codegen.cupy_check import APART, EXECUTOR, SHARE, SHARES, Executor, elements, made, representatives
+from codegen.cupy_check import APART, CUT, EXECUTOR, Executor, elements, made, representatives
 from codegen.execution import Arrays, Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, keyed
 from codegen.network_data import AFTER, NetworkData
@@ -200,7 +200,7 @@ def _rows(plan: Plan, trials: Sequence[Trial], classes: int) -> list[Row]:
             "The CUDA text computes its stages: forward, loss, every gradient and the step of SGD are, number for "
             "number, what the expressions of the plan give, also on a workspace that other data went through before.",
             cases(count),
-            f"{FIELD} Run: {told}; sums in at most {SHARES} shares of at least {SHARE} terms, places of 32 and of 64 "
+            f"{FIELD} Run: {told}; {CUT}, places of 32 and of 64 "
             f"bits. The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to "
             f"values of degree at most D = {DEGREE}. Other batch sizes were not run.",
             survival(most),

@@ -315,7 +315,8 @@ def _single(layer: Layer, shape: tuple[int, ...], dtype: str, asked: str | Mappi
     applied = layer.on(tensor("X", *_free_batch(shape)), "Y")
     plans = kind.plan(applied, itemsize=ITEMSIZES.get(dtype, 4))
     theorems = proof_digests(kind, applied, plans)
-    title = f"{type(layer).__name__}, and its gradient" + (", in CUDA." if backend == "cupy" else ".")
+    gradients = "gradients" if layer.parameter_shapes() else "gradient"
+    title = f"{type(layer).__name__}, and its {gradients}" + (", in CUDA." if backend == "cupy" else ".")
     provenance = provenance_of(layer, shape, dtype, dict.fromkeys(plans, name), theorems, backend=backend)
     known = plans, name, layer, shape, dtype, theorems
     if backend == "cupy":

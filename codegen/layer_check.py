@@ -13,17 +13,16 @@ from random import Random
 
 from codegen import convolution_data, nearness
 from codegen.certificate import Certificate, Row, cases, certificate, digest
-from codegen.chance import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applications, lucky, survival
+from codegen.chance import ARITHMETIC, EVALUATOR, FIELD, HASH, applications, bounded, lucky, survival
 from codegen.convolution_data import ConvolutionData, Plans
 from codegen.execution import Data, Run, Text, Trial, run_calls, uncollected
-from codegen.field import P, keyed
+from codegen.field import keyed
 from codegen.growth import bounds
 from codegen.loading import load
 from codegen.plan import Plan
 
 INTEGERS = (3, 2)  # the batch and the block of the runs in the dtype
 BLOCK = 2
-KINKS = " Where functions compare, the bound is for texts that compare as the stages do."
 
 
 @uncollected()
@@ -108,18 +107,12 @@ def _executed(plans: Plans, trials: Sequence[Trial]) -> Row:
     most = max(applications(plan, trial.batch) for plan in plans.values() for trial in trials)
     listed = "; ".join(trial.text() for trial in trials)
     functions = any(map(nearness.has_functions, plans.values()))
-    told = f"The bound is D/p, for a text that computes polynomials of degree at most D = {DEGREE}."
-    if functions:
-        told = (
-            f"The bound is (2 q^2 + 1) D/p, for a text that applies at most q = {most} functions in a call, to values "
-            f"of degree at most D = {DEGREE}.{KINKS}"
-        )
     return Row(
         "The printed text computes its stages: the output and the gradient are, number for number, what the "
         "expressions of the plans give, also on a workspace that other data went through before.",
         cases(sum(len(trial.calls) for trial in trials)),
-        f"{FIELD} Run: {listed}. Other batch sizes and blocks were not run. {told}",
-        survival(most) if functions else DEGREE / P,
+        f"{FIELD} Run: {listed}. Other batch sizes and blocks were not run. {bounded(most, compares=functions)}",
+        survival(most),
         (EVALUATOR, ARITHMETIC, *((HASH,) if functions else ())),
     )
 

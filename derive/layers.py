@@ -33,6 +33,7 @@ from derive.legality import (
     dimensions,
     grouped,
     in_a_group,
+    lower_bound,
     positive,
     same,
     window,
@@ -243,15 +244,20 @@ class AvgPool3d(AvgPool):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """A scalar function of every element, for any shape."""
+    """A scalar function of every element, for any shape that begins with the batch."""
 
     function: ClassVar[str] = ""
 
     def on(self, x: Tensor, name: str = "A", parameters: Mapping[str, Tensor] | None = None) -> Applied:
         """``A[...] = f(X[...])``."""
-        at = variables(0, x.rank)
+        if x.rank < 1:
+            raise LayerError(f"{self}: the input has 0 axes, at least 1 is needed: (N, ...)")
+        at, batch = variables(0, x.rank), batch_size(x.box[0][1])
+        words = "axis {} has at least one element"
+        sizes = (lower_bound("input size", hi, 1, words.format(k)) for k, (_, hi) in enumerate(x.box[1:], 1))
+        check(self, (batch, *sizes))
         body = term(x.rank, Apply(self.function, term(x.rank, x[at])))
-        return Applied(self, x, define(name, x.box, body), {}, (batch_size(x.box[0][1]),) if x.box else ())
+        return Applied(self, x, define(name, x.box, body), {}, (batch,))
 
 
 @dataclass(frozen=True)

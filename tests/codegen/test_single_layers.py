@@ -14,7 +14,7 @@ import codegen
 import derive
 from codegen.bounds import FUNCTIONS
 from codegen.chance import applications
-from codegen.check import check
+from codegen.check import check, proof_rows
 from codegen.committed import committed
 from codegen.execution import Refuted
 from codegen.nearness import has_functions
@@ -23,7 +23,8 @@ from codegen.plans import activation, layer_claims, pool
 from codegen.plans.layer_claims import Kind, claims, kind_of, kinds, proof_digests, with_numbers
 from derive.evaluate import RATIONALS, Evaluator, Table
 from derive.indices import index
-from derive.layers import AvgPool1d, AvgPool2d, Layer, Linear, ReLU, Sigmoid, Tanh
+from derive.layers import AvgPool1d, AvgPool2d, Conv1d, Layer, Linear, ReLU, Sigmoid, Tanh
+from derive.legality import LayerError
 from derive.obligations import Refused
 from derive.terms import Apply, define, tensor, term
 from tests.codegen import single_layers as plain
@@ -250,6 +251,70 @@ def test_a_planted_fault_in_a_kernel_is_refuted(layer: Layer, old: str, new: str
     assert old in emitted.source
     with pytest.raises(Refuted):
         check(replace(emitted, source=emitted.source.replace(old, new)), executor=on_cpu)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("k < 8; ++k) total += memory", "k < 1; ++k) total += memory"),
+        ("split < splits; split +=", "split < 1; split +="),
+        ("length, count = share(*sizes), splits(*sizes)", "length, count = share(*sizes) - 1, splits(*sizes)"),
+        ("length, count = share(*sizes), splits(*sizes)", "length, count = share(*sizes), 1"),
+    ],
+    ids=["warps", "shares", "length", "count"],
+)
+def test_the_sum_over_a_batch_of_three_has_shares_to_get_wrong(old: str, new: str) -> None:
+    emitted = codegen.emit(Linear(3, 4), backend="cupy", input_shape=(2, 3))
+    assert old in emitted.source
+    with pytest.raises(Refuted):
+        check(replace(emitted, source=emitted.source.replace(old, new)), executor=on_cpu)
+
+
+@needs_compiler
+def test_the_certificate_of_a_kernel_that_compares_says_so() -> None:
+    """And none speaks of shares where no sum is cut into any."""
+    rows = check(codegen.emit(ReLU(), backend="cupy", input_shape=(1, 3)), executor=on_cpu).rows
+    assert "Where functions compare, the bound is for texts that compare as the stages do." in rows[2].method
+    assert "shares" not in rows[2].method
+
+
+def test_a_certificate_names_what_compared_the_plan_with_the_theorem() -> None:
+    def told(layer: Layer, shape: tuple[int, ...]) -> str:
+        return " ".join(proof_rows(codegen.emit(layer, input_shape=shape))[0].trusted)
+
+    assert "codegen.plans.layer_claims" in told(ReLU(), (1, 3))
+    assert "reciprocal" not in told(ReLU(), (1, 3))
+    assert "puts a number for each reciprocal" in told(AvgPool2d(2), (1, 1, 4, 4))
+    assert "layer_claims" not in told(Conv1d(1, 1, 1), (1, 1, 4))
+
+
+def test_what_a_cuda_text_says_of_a_layer_is_so() -> None:
+    activation, linear = (
+        codegen.emit(layer, backend="cupy", input_shape=(1, 3), dtype="float16").source
+        for layer in (ReLU(), Linear(3, 2))
+    )
+    assert activation.startswith('"""ReLU, and its gradient, in CUDA.')
+    assert linear.startswith('"""Linear, and its gradients, in CUDA.')
+    assert "\nWork is put on" in linear
+    assert "tensor cores" not in activation
+    assert "Numbers are computed in float32 and rounded to float16 once" in activation
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 0), "input size=0 is not legal: axis 1 has at least one element; the nearest legal value is 1"),
+        ((2, 3, -1), "input size=-1 is not legal: axis 2 has at least one element; the nearest legal value is 1"),
+        ((-1, 3), "batch size=-1 is not legal: a batch has at least 0 elements; the nearest legal value is 0"),
+        ((), "the input has 0 axes, at least 1 is needed"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_shapes_that_no_activation_takes(shape: tuple[int, ...], words: str, backend: str) -> None:
+    with pytest.raises(LayerError, match=re.escape(words)):
+        codegen.emit(Sigmoid(), backend=backend, input_shape=shape)
 
 
 def test_the_slope_at_a_kink_is_a_convention_that_the_certificate_names() -> None:

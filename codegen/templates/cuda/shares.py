@@ -1,9 +1,9 @@
 """A sum over the batch in two kernels: shares of it by blocks side by side, then the shares added up.
 
 Such a sum has few results and a great many terms, so one block a result would leave most of a GPU idle.  The host cuts
-the terms into ``splits`` shares of ``share`` terms each; partial sums are added in the order of the shares, so the same
-batch gives the same bits.  No number is added by an atomic operation.  Where shares have few numbers, each
-is added up by several threads, a part of the shares each (``codegen.templates.cuda.splitting``).
+the terms into ``splits`` shares of ``share`` terms each; partial sums are added in an order that the sizes fix, so the
+same batch gives the same bits.  No number is added by an atomic operation.  Where shares have few numbers, each is
+added up by several threads, a part of the shares each (``codegen.templates.cuda.splitting``).
 
 The second kernel may go on from there: a step of SGD takes what it added up off the parameters and stores no gradient.
 """
