@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import argparse
 
-from codegen.emit import emit
+from codegen.emit import Emitted, emit
 from runtime.nvrtc import ARCHITECTURES, Usage, include_folders, nvrtc
 from tests.codegen.cuda_layers import LAYERS, NUMBERS
+
+RESULTS = ("forward", "input_gradient", "weight_gradient", "bias_gradient")
 
 
 def told(usage: Usage) -> str:
     """One kernel in a few words."""
     spilled = f", {usage.spilled} bytes spilled" if usage.spilled else ""
     return f"{usage.registers} ({usage.shared / 1024:.1f} KB{spilled})"
+
+
+def row(emitted: Emitted, usages: dict[str, Usage]) -> list[str]:
+    """For each result its kernels, in the order of their launches; without those that add up shares."""
+    cells = []
+    for result in RESULTS:
+        stages = emitted.plans[result].by_name if result in emitted.plans else {}
+        own = [k.name for k in emitted.kernels if k.parts[0].stage in stages and not k.parts[0].adds]
+        cells.append(", ".join(told(usages[name]) for name in own))
+    return cells
 
 
 def main() -> None:
@@ -28,7 +40,6 @@ def main() -> None:
     arch = parser.parse_args().arch
     compiler = nvrtc()
     folders = [f"-I{folder}" for folder in include_folders()]
-    columns = ("compute_Z", "compute_dX", "compute_dW", "compute_du")
     print(f"Registers of a thread (shared memory of a block), {arch}, NVRTC {'.'.join(map(str, compiler.version))}.\n")
     print("| layer | numbers | forward | input gradient | weight gradient | bias gradient |")
     print("|---|---|---|---|---|---|")
@@ -36,8 +47,7 @@ def main() -> None:
         for dtype, algorithm in NUMBERS:
             emitted = emit(layer, backend="cupy", input_shape=shape, dtype=dtype, algorithm=algorithm)
             found = compiler.compile(emitted.cuda, arch=arch, options=("-DINDEX=int", *folders))
-            usages = {usage.kernel: usage for usage in found}
-            cells = [told(usages[kernel]) if kernel in usages else "" for kernel in columns]
+            cells = row(emitted, {usage.kernel: usage for usage in found})
             numbers = dtype if algorithm == "auto" else algorithm
             print(f"| {name} | {numbers} | {' | '.join(cells)} |", flush=True)
 
