@@ -13,10 +13,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.compile import Gradients, Operation, compile  # noqa: A004 - the public name, as in torch.compile
+    from runtime.compile import compile  # noqa: A004 - the public name, as in torch.compile
     from runtime.data import load_digits, load_idx_folder, standardise
     from runtime.device import backends
     from runtime.network import Network
+    from runtime.operation import Gradients, Operation
     from runtime.train import Settings, train
 
 __all__ = [
@@ -34,8 +35,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "Gradients": "compile",
-    "Operation": "compile",
+    "Gradients": "operation",
+    "Operation": "operation",
     "certificate_of": "compile",
     "compile": "compile",
     "load_digits": "data",

@@ -19,8 +19,8 @@ from typing import Literal, Protocol
 
 from derive import layers
 from derive.layers import Layer
-from runtime.compile import numbers, numeric_output_shape
 from runtime.roofline import Cost
+from runtime.sizes import numbers, numeric_output_shape
 from runtime.textbook import Setting, multiply_adds
 
 Part = Literal["forward", "weight", "input", "step"]

@@ -198,8 +198,9 @@ def emit(  # noqa: PLR0913 - an argument an option
     if tune or machine == "here":
         ask_environment(1)  # before NumPy is imported, below
     from runtime import lenet as job
-    from runtime.compile import certificate_of, numeric_output_shape
+    from runtime.compile import certificate_of
     from runtime.compile import emit as emit_text
+    from runtime.sizes import numeric_output_shape
 
     one_of("LAYER", layer, EMITTED)
     given = options(

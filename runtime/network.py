@@ -30,9 +30,10 @@ from derive.legality import LayerError
 from runtime.arrays import Array, ArrayError, float_dtype
 from runtime.border import Border, Gpu, Host
 from runtime.cache import PathLike
-from runtime.compile import load_module, load_text, numbers, numeric_output_shape
+from runtime.compile import load_module, load_text
 from runtime.crew import checked_parts, crew_for
 from runtime.device import choose
+from runtime.sizes import numbers, numeric_output_shape
 
 if TYPE_CHECKING:
     from runtime.parallel import Steps

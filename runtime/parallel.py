@@ -24,8 +24,8 @@ import numpy as np
 from codegen.functions import workspace
 from derive.layers import Layer, Sequential
 from runtime.arrays import Array
-from runtime.compile import numbers, numeric_output_shape
 from runtime.crew import Batched, BatchOf, Call, Crew, Part
+from runtime.sizes import numbers, numeric_output_shape
 from runtime.textbook import multiply_adds
 
 PRODUCT, CELL = 1 / 35e9, 2.4e-9

@@ -22,8 +22,9 @@ from runtime import cache
 from runtime import tune as tuning
 from runtime.arrays import ArrayError, channels_last
 from runtime.cache import generator, user_cache_dir
-from runtime.compile import Operation, load_module
+from runtime.compile import load_module
 from runtime.device import BackendError
+from runtime.operation import Operation
 from runtime.thread_crew import Threads
 from tests.runtime.emission import Emission
 
