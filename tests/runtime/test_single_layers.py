@@ -75,6 +75,14 @@ def test_a_dense_layer_needs_its_weight() -> None:
         operation(Linear(6, 4), (8, 6)).forward(drawn(2, 6))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(Sigmoid(), (2, 3)), (AvgPool2d(2), (2, 1, 4, 4)), (Linear(3, 2), (2, 3))]
+)
+def test_tuned_is_auto_where_nothing_is_measured(layer: Layer, shape: tuple[int, ...]) -> None:
+    texts = [operation(layer, shape, algorithm=name).module.__doc__ for name in ("tuned", "auto")]
+    assert texts[0] == texts[1]
+
+
 def test_only_a_convolution_is_split() -> None:
     with pytest.raises(ValueError, match="threads=2, processes=1: only a convolution is split, and this is ReLU"):
         operation(ReLU(), (8, 6), threads=2)
