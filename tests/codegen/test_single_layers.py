@@ -291,6 +291,12 @@ def test_a_certificate_names_what_compared_the_plan_with_the_theorem() -> None:
     assert "layer_claims" not in told(Conv1d(1, 1, 1), (1, 1, 4))
 
 
+def test_only_texts_that_work_in_blocks_of_a_cache_say_so() -> None:
+    tanh, linear = (codegen.emit(layer, input_shape=(1, 3)).source for layer in (Tanh(), Linear(3, 2)))
+    assert "worked on in blocks that fit a cache." in tanh
+    assert "worked on in blocks." in linear
+
+
 def test_what_a_cuda_text_says_of_a_layer_is_so() -> None:
     activation, linear = (
         codegen.emit(layer, backend="cupy", input_shape=(1, 3), dtype="float16").source
