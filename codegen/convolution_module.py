@@ -36,7 +36,7 @@ from codegen.templates.numpy.scope import Scope
 from codegen.templates.numpy.text import Context
 from codegen.templates.numpy.views import stored_view
 from derive.indices import variables
-from derive.layers import Applied
+from derive.layers import Applied, Linear
 
 TILED = ("toeplitz2", "winograd2", "winograd4", "nested")
 BLOCKS = {"X": "input", "G": "grad_output"}
@@ -86,7 +86,8 @@ def convolution_source(
     }
     return template("convolution").render(
         title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
-        weighted=is_weighted(applied), shapes=shapes, dtype=dtype, functions=functions,
+        weighted=is_weighted(applied), dense=isinstance(applied.layer, Linear), shapes=shapes, dtype=dtype,
+        functions=functions,
         rational=any(map(_is_rational, functions)),
         following=[f.name for f in functions if f.leader], shared=_sharing(plans),
         windows=helper() if any(map(_has_windows, functions)) else "", bands=list(cut),

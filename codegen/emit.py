@@ -125,8 +125,8 @@ def emit(
         algorithm: for a convolution the name of an algorithm (those of ``codegen.plans.algorithms.ALGORITHMS``) for all
             results, or a mapping from results ("forward", "input_gradient", ...) to names; "auto" takes for each result
             what ``codegen.choose`` predicts to be fastest.  For CuPy "definition", which is "auto", or "tf32": float32
-            with products on tensor cores, which round their factors to 11 bits.  For a pool or an activation there is
-            one algorithm, which "auto" names.
+            with products on tensor cores, which round their factors to 11 bits.  For any other layer by itself there is
+            one algorithm, which "auto" names, and for Linear in float32 for CuPy also "tf32".
         tolerance: the largest error that "auto" accepts, relative to the largest value a result can have, for a batch
             of 8 images; None: as ``codegen.choose.choose`` says, about 1e-3 in float32.  Where no algorithm is sure to
             be within it, the one with the smallest bound is taken.

@@ -350,15 +350,22 @@ def lenet(
 
 
 def _told_effort(layer: Any, input_shape: tuple[int, ...]) -> None:
-    """Say so where the exact check of a convolution will take long: some 20 microseconds a product in all."""
-    from derive.layers import Conv
+    """Say so where the exact check of a layer will take long.
 
+    In all that is some 20 microseconds a product of a convolution, 100 of a dense layer, 200 an element elsewhere.
+    """
+    from derive.layers import Conv, Sequential
+
+    if isinstance(layer, Sequential):
+        return
+    weight = layer.parameter_shapes().get("weight")
+    counted = math.prod(input_shape[1:] if weight is None else index_values(weight))
     if isinstance(layer, Conv):
-        products = math.prod(index_values(layer.parameter_shapes()["weight"]))
-        products *= math.prod(index_values(layer.output_shape(input_shape)[2:]))
-        if products > 5_000_000:
-            minutes = products * 2e-5 / 60
-            say(f"the exact check of {products:,} products an image may take {minutes:.0f} minutes or more")
+        counted *= math.prod(index_values(layer.output_shape(input_shape)[2:]))
+    each = 2e-5 if isinstance(layer, Conv) else 2e-4 if weight is None else 1e-4
+    if (minutes := counted * each / 60) > 5 / 3:
+        what = "elements" if weight is None else "products"
+        say(f"the exact check of {counted:,} {what} an image may take {minutes:.0f} minutes or more")
 
 
 def index_values(dims: Any) -> list[int]:

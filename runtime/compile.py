@@ -60,8 +60,9 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
         dtype: float32 or float64; on a GPU also "float16" and "bfloat16".
         algorithm, tolerance: as for `codegen.emit`: one name or one for each result, "auto" for what is predicted to be
             fastest with an error within the tolerance.  "tuned" is what ``certiconv emit --tune`` measured to be
-            fastest here for this layer, input_shape with its batch, dtype and tolerance; where that was never measured
-            it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix products are what is measured.
+            fastest here for this layer, input_shape with its batch, dtype and tolerance; where that was never measured,
+            as for all but convolutions, it is as "auto", and nothing is measured now.  On a GPU the tiles of matrix
+            products are what is measured.
         layout: how the images will lie in memory, "channels_first" or "channels_last", for which "auto" and "tuned"
             choose, see `codegen.emit`; on a GPU only the first.
         threads: how many a call of a convolution may use, at least 1; more than one split a batch that is large enough
@@ -104,6 +105,7 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
                 f"threads={threads}, processes={processes}: only a convolution is split, and this is "
                 f"{type(layer).__name__}; nearest legal: 1 and 1"
             )
+        asked = "auto" if algorithm == "tuned" else algorithm  # there is no choice to measure
     elif on == "numpy":
         if parts > 1 and algorithm == "auto":
             asked = _for_threads(layer, shape, kind, tolerance, layout, parts)

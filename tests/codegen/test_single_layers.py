@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 
 import codegen
 import derive
+from codegen import nearness
 from codegen.bounds import FUNCTIONS
 from codegen.chance import applications
 from codegen.check import check, proof_rows
 from codegen.committed import committed
 from codegen.execution import Refuted
 from codegen.nearness import has_functions
-from codegen.plan import BATCH
+from codegen.plan import BATCH, PlanError, Stage
 from codegen.plans import activation, layer_claims, pool
 from codegen.plans.layer_claims import Kind, claims, kind_of, kinds, proof_digests, with_numbers
+from codegen.templates.cuda.flat import flat_part
 from derive.evaluate import RATIONALS, Evaluator, Table
-from derive.indices import index
+from derive.indices import index, variables
 from derive.layers import AvgPool1d, AvgPool2d, Conv1d, Layer, Linear, ReLU, Sigmoid, Tanh
 from derive.legality import LayerError
 from derive.obligations import Refused
@@ -289,6 +291,12 @@ def test_a_certificate_names_what_compared_the_plan_with_the_theorem() -> None:
     assert "layer_claims" not in told(Conv1d(1, 1, 1), (1, 1, 4))
 
 
+def test_only_texts_that_work_in_blocks_of_a_cache_say_so() -> None:
+    tanh, linear = (codegen.emit(layer, input_shape=(1, 3)).source for layer in (Tanh(), Linear(3, 2)))
+    assert "worked on in blocks that fit a cache." in tanh
+    assert "worked on in blocks." in linear
+
+
 def test_what_a_cuda_text_says_of_a_layer_is_so() -> None:
     activation, linear = (
         codegen.emit(layer, backend="cupy", input_shape=(1, 3), dtype="float16").source
@@ -350,3 +358,31 @@ def test_what_cannot_be_met_is_refused_in_words(request_: dict[str, Any], words:
     with pytest.raises(codegen.EmitError) as caught:
         codegen.emit(**{"layer": AvgPool2d(2), "input_shape": (1, 1, 4, 4), **request_})
     assert words in str(caught.value)
+
+
+# --- the parts that such texts and checks are made of -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.0, True), (1e-5, False), (np.nan, False), (np.inf, False)])
+def test_a_result_off_by_more_than_rounding_is_refused(off: float, passes: bool) -> None:
+    """The bound of a mean of three is some units in the last place; what is no number is never within it."""
+    plans = pool.definition(AvgPool1d(3).on(tensor("X", BATCH, 1, 9), "Y"))
+    arrays = nearness.draw(plans, "float32", "seed")
+    means = arrays["input"].astype(np.float64).reshape(nearness.BATCH, 1, 3, 3).mean(-1)
+    means[1, 0, 2] += off
+    found = {"output": means.astype(np.float32)}
+    if passes:
+        nearness.compare(found, plans["forward"], arrays, "float32", "float32", "here")
+        return
+    with pytest.raises(Refuted, match=re.escape("here: output[1, 0, 2] is")):
+        nearness.compare(found, plans["forward"], arrays, "float32", "float32", "here")
+
+
+@pytest.mark.parametrize(("size", "moved"), [(4, 0), (5, 1)])
+def test_a_flat_stage_reads_what_has_its_own_shape_at_its_own_element(size: int, moved: int) -> None:
+    plan = activation.definition(ReLU().on(tensor("X", BATCH, 5)))["forward"]
+    b, c = variables(0, 2)
+    read = tensor("X", BATCH, size)
+    wrong = Stage(define("A", [BATCH, index(5)], term(2, read[b, c + moved])), "flat", "b c")
+    with pytest.raises(PlanError, match="is not read at the element that is written"):
+        flat_part(plan, wrong, [])

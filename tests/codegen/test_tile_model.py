@@ -17,7 +17,7 @@ from codegen.templates.cuda.kernels import Part
 from codegen.templates.cuda.numbers import NUMBERS
 from codegen.templates.cuda.splitting import AHEAD, BLOCKS, PROCESSORS, WARPS, ahead, share, splits
 from codegen.templates.cuda.tiling import HALVES, TILES, AnyTile, fitting
-from derive.layers import Conv2d, lenet
+from derive.layers import Conv2d, Linear, lenet
 from tests.codegen.cupy_on_cpu import needs_compiler, on_cpu
 
 LENET = emit(lenet(), backend="cupy", input_shape=(2, 1, 28, 28))
@@ -61,6 +61,16 @@ def test_a_sum_waits_about_as_rarely_as_any_way_to_cut_it_allows(terms: int, at_
 
     every = [ceil(terms / count) for count in range(1, min(BLOCKS, terms) + 1)]
     assert waits(share(1, terms, at_once, together)) <= 1.25 * min(map(waits, every)) + 2
+
+
+@pytest.mark.parametrize(("features", "together"), [(66, AHEAD), (64, AHEAD * WARPS)])
+def test_a_text_cuts_by_how_its_shares_are_added_up(features: int, together: int) -> None:
+    """Of 66 times 64 numbers and no more, each has a thread in every warp."""
+    emitted = emit(Linear(66, features, bias=False), backend="cupy", input_shape=(8, 66))
+    (cut,) = (part for kernel in emitted.kernels for part in kernel.parts if part.terms)
+    assert cut.ahead == together
+    assert f"sizes = {cut.blocks}, {cut.terms}, {cut.at_once}, {together}\n" in emitted.source
+    assert ("sum_by_warps(dW_shares" in emitted.source) == (together > AHEAD)
 
 
 # --- the model ----------------------------------------------------------------------------------------------------
@@ -113,6 +123,13 @@ def test_the_choice_suits_all_batches_and_not_the_largest_alone() -> None:
               for p, own in zip((small, large), alone, strict=True)]  # fmt: skip
     assert alone[0] != alone[1]
     assert max(regret) < max(cycles(alone[1], small, itemsize=4)) / max(cycles(alone[0], small, itemsize=4))
+
+
+def test_the_shares_of_many_products_are_as_many_numbers_as_those_of_a_wide_one() -> None:
+    tile = min(TILES, key=lambda tile: (abs(tile.rows * tile.columns - 1024), tile.parts))
+    assert ahead(tile.rows * tile.columns) != ahead(8 * tile.rows * tile.columns)
+    many, wide = (Product(tile.rows, tile.columns * n, 256, times, split=True) for n, times in ((1, 8), (8, 1)))
+    assert cycles(tile, many, itemsize=4) == cycles(tile, wide, itemsize=4)
 
 
 # --- LeNet --------------------------------------------------------------------------------------------------------

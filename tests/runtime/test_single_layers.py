@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import runtime
 from derive.layers import AvgPool2d, Layer, Linear, ReLU, Sigmoid
 from derive.legality import LayerError
+from runtime import cli
 from runtime import reference_layers as reference
 from runtime.arrays import ArrayError
 from runtime.cli import main
@@ -75,6 +76,14 @@ def test_a_dense_layer_needs_its_weight() -> None:
         operation(Linear(6, 4), (8, 6)).forward(drawn(2, 6))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(Sigmoid(), (2, 3)), (AvgPool2d(2), (2, 1, 4, 4)), (Linear(3, 2), (2, 3))]
+)
+def test_tuned_is_auto_where_nothing_is_measured(layer: Layer, shape: tuple[int, ...]) -> None:
+    texts = [operation(layer, shape, algorithm=name).module.__doc__ for name in ("tuned", "auto")]
+    assert texts[0] == texts[1]
+
+
 def test_only_a_convolution_is_split() -> None:
     with pytest.raises(ValueError, match="threads=2, processes=1: only a convolution is split, and this is ReLU"):
         operation(ReLU(), (8, 6), threads=2)
@@ -96,6 +105,23 @@ def test_emit_and_check_on_the_command_line(arguments: tuple[str, ...], name: st
     assert result.exit_code == 0, result.stderr
     assert f"Certificate of {name}(" in result.stderr
     assert out.read_text().startswith(f'"""{name}')
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "words"),
+    [
+        (ReLU(), (8, 64, 224, 224), "the exact check of 3,211,264 elements an image may take 11 minutes or more"),
+        (Linear(4096, 4096), (8, 4096), "the exact check of 16,777,216 products an image may take 28 minutes or more"),
+        (Linear(400, 120), (8, 400), ""),
+        (AvgPool2d(2), (8, 16, 28, 28), ""),
+    ],
+    ids=["relu", "wide", "linear", "pool"],
+)
+def test_a_check_that_takes_long_is_announced(
+    layer: Layer, shape: tuple[int, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli._told_effort(layer, shape)
+    assert capsys.readouterr().err.strip() == words
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def threads_a_sum(numbers: int) -> int:
 
     More than one where that leaves a processor no more than one block.
 
-    >>> threads_a_sum(156), threads_a_sum(48_120)
-    (8, 1)
+    >>> threads_a_sum(156), threads_a_sum(4_224), threads_a_sum(4_225)
+    (8, 8, 1)
     """
     return WARPS if numbers * WARPS <= PROCESSORS * BLOCK else 1
 
