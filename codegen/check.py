@@ -15,11 +15,10 @@ from random import Random
 
 import numpy as np
 
-from codegen import convolution_data, network_data
+from codegen import layer_data, network_data
 from codegen.certificate import ALL_SIZES, Certificate, Row, cases, certificate, digest
 from codegen.chance import ARITHMETIC, DEGREE, EVALUATOR, FIELD, HASH, applications, lucky, survival, with_largest
 from codegen.committed import committed
-from codegen.convolution_data import BATCHED_RESULTS, INTO, Plans
 from codegen.cupy_check import Executor, check_cupy
 from codegen.cupy_network_check import check_cupy_network
 from codegen.emit import Emitted
@@ -27,6 +26,7 @@ from codegen.execution import Data, Finding, Refuted, Run, Text, Trial, run_call
 from codegen.field import Element, P, array, keyed
 from codegen.growth import Bounds, bounds
 from codegen.layer_check import check_layer
+from codegen.layer_data import BATCHED_RESULTS, INTO, Plans
 from codegen.loading import load
 from codegen.plan import Plan
 from codegen.plans.bands import theorem
@@ -108,7 +108,7 @@ def check(
             arrays=_arrays(trials),
             run=run,
         )
-    return check_convolution(
+    return check_bilinear(
         emitted.source, emitted.plans, dtype=emitted.dtype, subject=subject, proofs=rows, run=run, bands=emitted.bands
     )  # fmt: skip
 
@@ -152,17 +152,17 @@ def check_network(
 
 
 @uncollected()
-def check_convolution(
+def check_bilinear(
     source: str,
     plans: Plans,
     *,
     dtype: str,
-    subject: str = "a convolution",
+    subject: str = "a layer",
     proofs: Iterable[Row] = (),
     run: Run = load,
     bands: Collection[str] = (),
 ) -> Certificate:
-    """Execute the text of a convolution exactly against its own stages, and on small integers in its own dtype.
+    """Execute the text of a convolution or a dense layer exactly against its own stages, and on integers in its dtype.
 
     Args:
         source: the text of the module.
@@ -187,13 +187,13 @@ def check_convolution(
     text = Text(source, run, kind.ratio, frozenset(bands))
     trials = convolution_trials(plans)
     for k, trial in enumerate(trials):
-        draw = partial(convolution_data.draw, plans, kind, trial.batch)
+        draw = partial(layer_data.draw, plans, kind, trial.batch)
         lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
-    precision = convolution_data.PRECISIONS[dtype]
+    precision = layer_data.PRECISIONS[dtype]
     known = {name: bounds(plan, precision, batch=INTEGERS[0]) for name, plan in plans.items()}
     real, seed = Text(source, run, bands=frozenset(bands)), digest(source)
     for name, own in known.items():
-        exact = convolution_data.largest(own, dtype)
+        exact = layer_data.largest(own, dtype)
         for k in range(_times(exact)):
             _small_integers(real, plans, name, dtype, exact, f"{seed} integers {k}")
         for k in range(0 if exact else ROUNDED):
@@ -209,7 +209,7 @@ def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
     """
     into = {name: name + INTO if name in BATCHED_RESULTS else name for name in plans}
     alone = tuple(trial for name in plans for trial in (Trial(3, 2, (name, into[name])), Trial(1, None, (name,))))
-    if "weight" not in convolution_data.inputs(plans):
+    if "weight" not in layer_data.inputs(plans):
         return alone
     return (*alone, Trial(2, 1, ("backward",)), Trial(1, None, ("backward",)))
 
@@ -221,14 +221,14 @@ def _run_trial(text: Text, trial: Trial, draw: Callable[[Random], Data], seed: s
 def _small_integers(text: Text, plans: Plans, name: str, dtype: str, bound: int, seed: str) -> None:
     """A result once from integers that the dtype adds and multiplies without rounding."""
     batch, block = INTEGERS
-    data = convolution_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} {name}"))
+    data = layer_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} {name}"))
     run_calls(text, Trial(batch, block, (name,)), [data])
 
 
 def _within_bound(text: Text, plans: Plans, name: str, dtype: str, known: Bounds, seed: str) -> None:
     """A result once from integers up to ``DRAWN``: no element further from the exact one than rounding explains."""
     batch, block = INTEGERS
-    data = convolution_data.draw_integers(plans, dtype, DRAWN, batch, Random(f"{seed} {name}"))
+    data = layer_data.draw_integers(plans, dtype, DRAWN, batch, Random(f"{seed} {name}"))
     trial, module = Trial(batch, block, (name,)), text.module()
     found = data.call(module, name, data.workspace(module, name, trial))
     bound = known.error * DRAWN**2
@@ -365,7 +365,7 @@ def _executed_convolution(trials: Sequence[Trial]) -> Row:
 
 def _in_dtype(dtype: str, known: Mapping[str, Bounds]) -> list[Row]:
     """Rows about the runs in the dtype itself: those that are exact, and those that are rounded."""
-    exact = {name: largest for name, own in known.items() if (largest := convolution_data.largest(own, dtype))}
+    exact = {name: largest for name, own in known.items() if (largest := layer_data.largest(own, dtype))}
     rounded = {name: own for name, own in known.items() if name not in exact}
     rows = [_exact(dtype, exact)] if exact else []
     return [*rows, _rounded(dtype, rounded)] if rounded else rows
@@ -373,7 +373,7 @@ def _in_dtype(dtype: str, known: Mapping[str, Bounds]) -> list[Row]:
 
 def _exact(dtype: str, bounds: Mapping[str, int]) -> Row:
     batch, block = INTEGERS
-    digits = convolution_data.DIGITS[dtype]
+    digits = layer_data.DIGITS[dtype]
     runs = {name: _times(bound) for name, bound in bounds.items()}
     listed = ", ".join(f"{runs[name]} of {name} with B = {bound}" for name, bound in bounds.items())
     return Row(
@@ -426,4 +426,4 @@ def _arrays(trials: Sequence[Trial]) -> Row:
     )
 
 
-__all__ = ["Certificate", "Finding", "Refuted", "Row", "Trial", "check", "check_convolution", "check_network"]
+__all__ = ["Certificate", "Finding", "Refuted", "Row", "Trial", "check", "check_bilinear", "check_network"]

@@ -23,14 +23,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from codegen import convolution_data, nearness
+from codegen import layer_data, nearness
 from codegen.certificate import Certificate, Row, cases, certificate, digest
 from codegen.chance import EVALUATOR, FIELD, HASH, applications, bounded, survival
-from codegen.convolution_data import BATCHED_RESULTS, INTO, ConvolutionData, Plans
 from codegen.execution import Data, Expected, Finding, Refuted, Text, Trial, run_calls
 from codegen.field import Element, Objects, P, array, keyed
 from codegen.functions import GIVES, GRADIENTS, passed
 from codegen.growth import bounds
+from codegen.layer_data import BATCHED_RESULTS, INTO, LayerData, Plans
 from codegen.plan import Plan
 from codegen.templates.cuda.numbers import NUMBERS
 
@@ -98,7 +98,7 @@ class Executor(Protocol):
 
 
 @dataclass
-class DeviceData(ConvolutionData):
+class DeviceData(LayerData):
     """Data for functions that take no workspace and, where they are exact, arrays of representatives modulo p."""
 
     kind: type[Element] | None = None
@@ -183,9 +183,9 @@ def check_cupy(
     largest = {name: bound for name, bound in integers.items() if bound}  # zeros alone would show nothing
     for name, bound in largest.items():
         rng = Random(f"{seed} integers {name}")
-        drawn = convolution_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
+        drawn = layer_data.draw_integers(plans, real.module().DTYPE, bound, INTEGER_BATCH, rng)
         run_calls(real, Trial(INTEGER_BATCH, None, (name,)), [_on_device(drawn, None)])
-    plain = "weight" not in convolution_data.inputs(plans)
+    plain = "weight" not in layer_data.inputs(plans)
     rounded = [name for name in plans if plain and name not in largest]
     for name in rounded:
         for k in range(nearness.RUNS):
@@ -214,8 +214,8 @@ TF32 = 1 << 11
 def largest_integer(plan: Plan, dtype: str, *, tf32: bool = False) -> int:
     """The largest B so that from integers up to B no sum of a plan is rounded; what is stored of a sum may be."""
     sums = NUMBERS[dtype].sum_dtype
-    known = bounds(plan, convolution_data.PRECISIONS[sums], batch=INTEGER_BATCH)
-    largest = convolution_data.largest(known, sums)
+    known = bounds(plan, layer_data.PRECISIONS[sums], batch=INTEGER_BATCH)
+    largest = layer_data.largest(known, sums)
     if dtype in HIGHEST:
         largest = min(largest, isqrt(HIGHEST[dtype] // max(int(known.largest), 1)))
     return min(largest, EXACT.get(dtype, largest), TF32 if tf32 else largest)
@@ -225,7 +225,7 @@ def trials(plans: Plans) -> tuple[Trial, ...]:
     """Every result for each batch size, those with a batch in a given array too, and all gradients at once."""
     alone = [Trial(batch, None, (name,)) for batch in BATCHES for name in plans]
     into = [Trial(BATCHES[0], None, (name + INTO,)) for name in plans if name in BATCHED_RESULTS]
-    if "weight" not in convolution_data.inputs(plans):
+    if "weight" not in layer_data.inputs(plans):
         return (*alone, *into)
     return (*alone, *into, Trial(BATCHES[1], None, ("backward",)))
 
@@ -249,10 +249,10 @@ def elements(kind: type[Element], a: Any) -> Objects:
 
 
 def _drawn(plans: Plans, kind: type[Element], batch: int, rng: Random) -> Data:
-    return _on_device(convolution_data.draw(plans, kind, batch, rng), kind)
+    return _on_device(layer_data.draw(plans, kind, batch, rng), kind)
 
 
-def _on_device(data: ConvolutionData, kind: type[Element] | None) -> DeviceData:
+def _on_device(data: LayerData, kind: type[Element] | None) -> DeviceData:
     return DeviceData(data.plans, data.arrays, data.values, data.dtype, kind)
 
 
@@ -264,7 +264,7 @@ def _rows(
     stored = f", but for that of a sum to {dtype}." if NUMBERS[dtype].sum_dtype != dtype else "."
     functions = max(applications(plan, BATCHES[0]) for plan in plans.values())
     bound = bounded(functions, compares=any(map(nearness.has_functions, plans.values())))
-    cut = f"{CUT}, " if "weight" in convolution_data.inputs(plans) else ""
+    cut = f"{CUT}, " if "weight" in layer_data.inputs(plans) else ""
     integers = ", ".join(f"{name} with B = {bound}" for name, bound in largest.items())
     rows = [
         Row(

@@ -78,7 +78,7 @@ def cupy_source(
     }
     multiples = aligned(kernels)
     tensors = {**TENSORS, **{key: t.name for key, t in applied.parameters.items()}}
-    source = template("convolution.py").render(
+    source = template("layer.py").render(
         title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
         weighted=is_weighted(applied), dtype=dtype, accumulator=numbers.sum_dtype, shapes=shapes,
         narrow=largest_narrow_batch(plans), blocks=BLOCKS, kernels=kernels, source=cuda, cores=cores,

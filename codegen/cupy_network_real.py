@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from codegen.bounds import Bounded, bound
 from codegen.certificate import Row, cases
-from codegen.convolution_data import PRECISIONS
 from codegen.cupy_check import EXECUTOR
 from codegen.execution import Finding, Refuted, shape
+from codegen.layer_data import PRECISIONS
 from codegen.plan import Plan
 from codegen.rounding import Precision
 

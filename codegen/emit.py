@@ -236,7 +236,7 @@ def _convolution(
     tolerance: float | None,
     layout: str,
 ) -> Emitted:
-    from codegen.convolution_module import convolution_source
+    from codegen.layer_module import layer_source
     from codegen.plans.algorithms import ALGORITHMS as PLANNERS
     from codegen.plans.band_claims import theorems_of
     from codegen.plans.bands import fitting
@@ -263,7 +263,7 @@ def _convolution(
     names = told(algorithms)
     title = f"{type(layer).__name__} from {layer.in_channels} to {layer.out_channels} channels, and its gradients."
     provenance = provenance_of(layer, shape, dtype, algorithms, theorems)
-    source = convolution_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
+    source = layer_source(applied, plans, title, provenance, dtype=dtype, bands=bands)
     return Emitted(source, plans, names, layer, shape, dtype, theorems, bands=bands)
 
 
@@ -303,8 +303,8 @@ def _cupy(
 
 def _single(layer: Layer, shape: tuple[int, ...], dtype: str, asked: str | Mapping[str, str], backend: str) -> Emitted:
     """A pool, an activation or a dense layer by itself, for which there is one algorithm, besides TF32."""
-    from codegen.convolution_module import convolution_source
     from codegen.cupy_module import cupy_source
+    from codegen.layer_module import layer_source
     from codegen.plans.layer_claims import kind_of, proof_digests
 
     kind = kind_of(layer, len(shape), backend)
@@ -322,7 +322,7 @@ def _single(layer: Layer, shape: tuple[int, ...], dtype: str, asked: str | Mappi
     if backend == "cupy":
         made = cupy_source(applied, plans, title, provenance, dtype=dtype, tf32=tf32)
         return Emitted(made.source, *known, backend, made.cuda, made.kernels)
-    return Emitted(convolution_source(applied, plans, title, provenance, dtype=dtype), *known)
+    return Emitted(layer_source(applied, plans, title, provenance, dtype=dtype), *known)
 
 
 def _algorithms(

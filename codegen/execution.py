@@ -3,7 +3,7 @@
 A *trial* is a sequence of calls on one workspace with other data each time, so that what a call leaves behind is there
 to be found by the next.  Every number that comes back has to be the number that the stages give; it has to lie in an
 array of its own; and what was passed in has to be as it was.  ``Data`` is one set of arguments, as arrays for the text
-and as tables for the stages; ``codegen.network_data`` and ``codegen.convolution_data`` draw them.
+and as tables for the stages; ``codegen.network_data`` and ``codegen.layer_data`` draw them.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from random import Random
 
-from codegen import convolution_data, nearness
+from codegen import layer_data, nearness
 from codegen.certificate import Certificate, Row, cases, certificate, digest
 from codegen.chance import ARITHMETIC, EVALUATOR, FIELD, HASH, applications, bounded, lucky, survival
-from codegen.convolution_data import ConvolutionData, Plans
 from codegen.execution import Data, Run, Text, Trial, run_calls, uncollected
 from codegen.field import keyed
 from codegen.growth import bounds
+from codegen.layer_data import LayerData, Plans
 from codegen.loading import load
 from codegen.plan import Plan
 
@@ -67,7 +67,7 @@ def check_layer(
     exact = {name: b for name, plan in plans.items() if (b := largest_integer(plan, dtype))}
     for name, bound in exact.items():
         batch, block = INTEGERS
-        drawn = convolution_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} integers {name}"))
+        drawn = layer_data.draw_integers(plans, dtype, bound, batch, Random(f"{seed} integers {name}"))
         run_calls(real, Trial(batch, block, (name,)), [drawn])
     rounded = [name for name in plans if name not in exact]
     for name in rounded:
@@ -81,13 +81,13 @@ def largest_integer(plan: Plan, dtype: str) -> int:
     """The largest B so that from integers up to B nothing is rounded; 0 where there is none."""
     if nearness.has_functions(plan):
         return 0
-    known = bounds(plan, convolution_data.PRECISIONS[dtype], batch=INTEGERS[0])
-    return convolution_data.largest(known, dtype)
+    known = bounds(plan, layer_data.PRECISIONS[dtype], batch=INTEGERS[0])
+    return layer_data.largest(known, dtype)
 
 
 def _exactly(text: Text, trial: Trial, plans: Plans, kind: type, seed: str) -> None:
     given: list[Data] = [
-        convolution_data.draw(plans, kind, trial.batch, Random(f"{seed} call {k}")) for k in range(len(trial.calls))
+        layer_data.draw(plans, kind, trial.batch, Random(f"{seed} call {k}")) for k in range(len(trial.calls))
     ]
     run_calls(text, trial, given)
 
@@ -95,7 +95,7 @@ def _exactly(text: Text, trial: Trial, plans: Plans, kind: type, seed: str) -> N
 def _nearly(text: Text, plans: Plans, name: str, dtype: str, seed: str) -> None:
     arrays = nearness.draw(plans, dtype, seed)
     data, trial, module = (
-        ConvolutionData(plans, arrays, {}, dtype),
+        LayerData(plans, arrays, {}, dtype),
         Trial(nearness.BATCH, BLOCK, (name,)),
         text.module(),
     )

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from codegen.bounds import through
 from codegen.certificate import Row, cases
-from codegen.convolution_data import PRECISIONS, Plans, inputs
 from codegen.execution import Finding, Refuted, shape
+from codegen.layer_data import PRECISIONS, Plans, inputs
 from codegen.plan import Plan
 from derive.terms import Apply
 

@@ -60,7 +60,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class ConvolutionData:
+class LayerData:
     """Small integers in float32: input, weight, bias and cotangent."""
 
     x: Array
@@ -83,7 +83,7 @@ class StepData:
         return {name: array.copy() for name, array in self.params.items()}
 
 
-Data = ConvolutionData | StepData
+Data = LayerData | StepData
 
 
 def arrays(case: Case, *, seed: int = 0) -> Data:
@@ -94,7 +94,7 @@ def arrays(case: Case, *, seed: int = 0) -> Data:
         return StepData(x, rng.integers(0, 10, case.work.batch), glorot(layers.lenet(), seed=seed), _LR)
     work = case.work
     shapes = (work.input_shape, work.weight_shape, (work.outputs,), work.output_shape)
-    return ConvolutionData(*(rng.integers(-2, 3, shape).astype(np.float32) for shape in shapes))
+    return LayerData(*(rng.integers(-2, 3, shape).astype(np.float32) for shape in shapes))
 
 
 def truth(case: Case, data: Data) -> Truth:

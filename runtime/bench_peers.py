@@ -32,7 +32,7 @@ from derive.layers import Sequential
 from runtime import parallel, textbook
 from runtime.arrays import Array, with_channels_last
 from runtime.bench_cases import Case, Convolution
-from runtime.bench_data import ConvolutionData, Data, StepData
+from runtime.bench_data import Data, LayerData, StepData
 from runtime.compile import emit, load_text
 from runtime.crew import Crew, crew_for
 from runtime.parallel import Steps, seconds, step_seconds
@@ -138,7 +138,7 @@ def _our_step(module: ModuleType, make_crew: MakeCrew | None, case: Case, data: 
     return _stepping(lambda: steps.step(data.x, data.y, params, data.lr), params)
 
 
-def _on_several(crew: Crew, case: Case, data: ConvolutionData) -> Contestant:
+def _on_several(crew: Crew, case: Case, data: LayerData) -> Contestant:
     conv = parallel.Convolution(crew, image=seconds(case.work.layer(), case.work.input_shape))
     if case.part == "forward":
         return _pure(case, lambda: conv.forward(data.x, data.w, data.b))
@@ -147,7 +147,7 @@ def _on_several(crew: Crew, case: Case, data: ConvolutionData) -> Contestant:
     return _pure(case, lambda: conv.input_gradient(data.g, data.w))
 
 
-def _on_one(module: ModuleType, case: Case, data: ConvolutionData) -> Contestant:
+def _on_one(module: ModuleType, case: Case, data: LayerData) -> Contestant:
     result = RESULTS[case.part]
     given = passed(result, {"input": data.x, "weight": data.w, "bias": data.b, "grad_output": data.g})
     work = getattr(module, workspace(result))(len(data.x), np.float32)
@@ -171,7 +171,7 @@ def _pytorch(layout: str) -> Callable[[Case, Data], Contestant | None]:
     return build
 
 
-def _torch_convolution(case: Case, data: ConvolutionData, memory: Any) -> Contestant:
+def _torch_convolution(case: Case, data: LayerData, memory: Any) -> Contestant:
     import torch
 
     assert isinstance(case.work, Convolution)
@@ -224,7 +224,7 @@ def _torch_step(data: StepData, memory: Any) -> Contestant:
 
 def _scipy(case: Case, data: Data) -> Contestant | None:
     work = case.work
-    if not isinstance(work, Convolution) or not isinstance(data, ConvolutionData) or case.part != "forward":
+    if not isinstance(work, Convolution) or not isinstance(data, LayerData) or case.part != "forward":
         return None
     if work.stride != 1 or work.groups != 1 or work.cost().operations / 2 > SCIPY_MOST:
         return None

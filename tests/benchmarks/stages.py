@@ -26,7 +26,7 @@ from codegen.layout import FIRST, LAST, LAYOUTS, Layout
 from codegen.plan import Plan, extent
 from runtime.arrays import with_channels_last
 from runtime.bench_cases import Case, find
-from runtime.bench_data import ConvolutionData, arrays
+from runtime.bench_data import LayerData, arrays
 from runtime.bench_peers import RESULTS
 from runtime.compile import emit
 from runtime.roofline import measure
@@ -85,7 +85,7 @@ def report(case: Case, layout: Layout, rounds: int) -> str:
         case.work.layer(), backend="numpy", input_shape=case.work.input_shape, dtype="float32", layout=layout
     )
     data = arrays(case)
-    assert isinstance(data, ConvolutionData)
+    assert isinstance(data, LayerData)
     x, g = (with_channels_last(a) if layout == LAST else a for a in (data.x, data.g))
     read: list[tuple[str, float]] = []
     module: dict[str, Any] = {"_clock": lambda name: read.append((name, time.perf_counter()))}

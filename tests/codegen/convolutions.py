@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from codegen import load
-from codegen.convolution_module import convolution_source
+from codegen.layer_module import layer_source
 from codegen.plan import BATCH, Plan
 from codegen.plans.algorithms import ALGORITHMS
 from derive.layers import Conv, Conv1d, Conv2d, Conv3d
@@ -67,7 +67,7 @@ def plans_of(case: Case) -> Mapping[str, Plan]:
 def module_of(case: Case) -> ModuleType:
     """The module that is printed from them, with exact fractions where its numbers are objects."""
     applied = case.layer.on(tensor("X", BATCH, *case.shape[1:]), "Y")
-    module = load(convolution_source(applied, plans_of(case), "A convolution", "For a test."))
+    module = load(layer_source(applied, plans_of(case), "A convolution", "For a test."))
     own = module.__dict__.get("ratio")
     if own is not None:
         module.__dict__["ratio"] = lambda p, q, dtype: Fraction(p, q) if np.dtype(dtype).hasobject else own(p, q, dtype)

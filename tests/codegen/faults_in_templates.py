@@ -131,14 +131,14 @@ def nothing_where_no_slice_goes(patch: Patch) -> None:
 
 def result_of_the_first_block(patch: Patch) -> None:
     """Every block is put where the first one lies: right where there is one block."""
-    module = importlib.import_module("codegen.convolution_module")
+    module = importlib.import_module("codegen.layer_module")
     original = module._placed
     patch.setattr(module, "_placed", lambda plan: [s.replace("low:high", "0:high - low") for s in original(plan)])
 
 
 def layout_not_kept(patch: Patch) -> None:
     """An array that lies channels last is refused for a result that promises to keep that layout."""
-    module = importlib.import_module("codegen.convolution_module")
+    module = importlib.import_module("codegen.layer_module")
     original = module._function
 
     def function(*given: Any) -> Any:

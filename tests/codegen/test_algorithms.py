@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import codegen
 from codegen.check import check
-from codegen.convolution_data import PRECISIONS, largest
 from codegen.growth import bounds
+from codegen.layer_data import PRECISIONS, largest
 from codegen.plans.algorithms import ALGORITHMS, kind_of
 from derive.layers import Conv, Conv1d, Conv2d, Conv3d
 from derive.terms import tensor

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import codegen
 from codegen.check import check
 from codegen.choose import choose, explained
-from codegen.convolution_module import convolution_source
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted
+from codegen.layer_module import layer_source
 from codegen.plan import BATCH, PlanError
 from codegen.plans import band_claims, bands
 from codegen.plans.algorithms import ALGORITHMS
@@ -110,7 +110,7 @@ def module_in_bands(case: Case, rows: Mapping[str, int]) -> tuple[ModuleType, di
     """The module of a case with some results in bands."""
     applied = applied_of(case.layer, *case.shape[1:])
     cut = {name: in_bands(applied, case.algorithm, name, n, itemsize=8) for name, n in rows.items()}
-    module = codegen.load(convolution_source(applied, plans_of(case), "A convolution", "For a test.", bands=cut))
+    module = codegen.load(layer_source(applied, plans_of(case), "A convolution", "For a test.", bands=cut))
     if "ratio" in vars(module):
         module.__dict__["ratio"] = lambda p, q, dtype: Fraction(p, q)
     return module, cut

@@ -27,9 +27,9 @@ import pytest
 from codegen import module
 from codegen.architecture import forget
 from codegen.check import check
-from codegen.convolution_module import convolution_source
 from codegen.emit import EmitError, emit
 from codegen.execution import Refuted
+from codegen.layer_module import layer_source
 from codegen.loading import load
 from codegen.network_proof import NetworkProof
 from codegen.plan import BATCH, PlanError, Stage
@@ -385,7 +385,7 @@ def weight_gradients(layer: Conv1d, size: int, batches: Iterable[int]) -> list[n
     """The gradient of the weight for batches of small integers, exact in float64: default blocks, no workspace."""
     applied = layer.on(tensor("X", BATCH, 1, size), "Y")
     plans = {"weight_gradient": gemm(applied)["weight_gradient"]}
-    text = load(convolution_source(applied, plans, "A gradient", "For a test.", dtype="float64"))
+    text = load(layer_source(applied, plans, "A gradient", "For a test.", dtype="float64"))
     rng = np.random.default_rng(size)
     found = []
     for batch in batches:

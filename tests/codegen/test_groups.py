@@ -1,7 +1,7 @@
 """Grouped convolutions, depthwise ones above all: their theorems, their text, faults that are caught, refusals.
 
 That every result is what the definition says, at drawn sizes, is tested with the other algorithms in
-``test_convolution_module``.
+``test_layer_module``.
 """
 
 import importlib
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import codegen
 from codegen.check import check
-from codegen.convolution_module import convolution_source
 from codegen.execution import Refuted
+from codegen.layer_module import layer_source
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.plans import claims, depthwise, im2col
 from codegen.plans import convolution as conv
@@ -418,5 +418,5 @@ REFUSED = [
 @pytest.mark.parametrize(("plan", "words"), REFUSED, ids=[str(k) for k in range(len(REFUSED))])
 def test_what_the_templates_cannot_print_is_refused(plan: Callable[[], Plan], words: str) -> None:
     with pytest.raises(PlanError) as caught:
-        convolution_source(numeric(), {"forward": plan()}, "", "")
+        layer_source(numeric(), {"forward": plan()}, "", "")
     assert words in str(caught.value)

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.check import check
-from codegen.convolution_data import DIGITS, largest
 from codegen.emit import Emitted, emit
 from codegen.execution import Refuted
 from codegen.growth import Growth, bounds, growth
+from codegen.layer_data import DIGITS, largest
 from codegen.plan import BATCH, Plan, PlanError, Stage
 from codegen.plans.algorithms import ALGORITHMS
 from codegen.rounding import FLOAT32, FLOAT64

@@ -17,7 +17,7 @@ from runtime import bench_text, textbook
 from runtime.arrays import Array, channels_last
 from runtime.bench import Bench, BenchError, Growth, Result, prepared
 from runtime.bench_cases import CASES, QUICK, Case, CaseError, Convolution, LeNetStep, Part, find, sweeps
-from runtime.bench_data import ConvolutionData, Data, Disagreement, StepData, arrays, truth
+from runtime.bench_data import Data, Disagreement, LayerData, StepData, arrays, truth
 from runtime.bench_peers import (
     CERTICONV,
     PEERS,
@@ -245,7 +245,7 @@ def wrong(change: Callable[[Array], Any], called: list[int]) -> Peer:
     """Textbook NumPy with a planted mistake, counting its calls."""
 
     def build(one: Case, data: Data) -> Contestant:
-        assert isinstance(data, ConvolutionData)
+        assert isinstance(data, LayerData)
 
         def call() -> Any:
             called.append(1)
@@ -295,7 +295,7 @@ def test_the_same_peer_without_a_mistake_is_timed() -> None:
 
 def test_a_flipped_kernel_is_refused() -> None:
     def build(one: Case, data: Data) -> Contestant:
-        assert isinstance(data, ConvolutionData)
+        assert isinstance(data, LayerData)
         z = textbook.forward(data.x, data.w[..., ::-1, ::-1], data.b, TINY.setting)
         return Contestant(lambda: z, lambda: {one.part: z})
 

@@ -1,7 +1,7 @@
-"""What the text of a convolution is executed on: elements of a prime field, or small integers in a real dtype.
+"""What the text of a layer is executed on: elements of a prime field, or small integers in a real dtype.
 
 Forward, input_gradient, weight_gradient and bias_gradient have a plan each; what ``backward`` gives are the three
-gradients.  Every result is bilinear, so integers of at most B with K B^2 below the dtype's precision, K what the stages
+gradients.  Every result of a layer with a weight is bilinear, so integers of at most B with K B^2 below the dtype's precision, K what the stages
 make of ones, are multiplied and added without rounding, in any order: BLAS has to give the very integers.
 """
 
@@ -35,7 +35,7 @@ PRECISIONS = {"float32": FLOAT32, "float64": FLOAT64}
 
 
 @dataclass
-class ConvolutionData(Data):
+class LayerData(Data):
     """One set of data; ``values`` has, for each plan, those of its stages."""
 
     plans: Plans
@@ -112,20 +112,20 @@ def inputs(plans: Plans) -> dict[str, Tensor]:
     return {key: found[key] for key in ("input", "weight", "bias", "grad_output") if key in found}
 
 
-def draw(plans: Plans, kind: type[Element], batch: int, rng: Random) -> ConvolutionData:
+def draw(plans: Plans, kind: type[Element], batch: int, rng: Random) -> LayerData:
     """Elements of a field, uniform and independent."""
     tensors = inputs(plans)
     numbers = {key: drawn(rng, prod(shape(t, batch))) for key, t in tensors.items()}
     arrays = {key: array(kind, numbers[key], shape(t, batch)) for key, t in tensors.items()}
-    return ConvolutionData(plans, dict(arrays), _values(plans, numbers, batch, kind.numbers))
+    return LayerData(plans, dict(arrays), _values(plans, numbers, batch, kind.numbers))
 
 
-def draw_integers(plans: Plans, dtype: str, bound: int, batch: int, rng: Random) -> ConvolutionData:
+def draw_integers(plans: Plans, dtype: str, bound: int, batch: int, rng: Random) -> LayerData:
     """Integers from -bound to bound, in a floating-point dtype."""
     tensors = inputs(plans)
     numbers = {key: [rng.randint(-bound, bound) for _ in range(prod(shape(t, batch)))] for key, t in tensors.items()}
     arrays = {key: np.array(numbers[key], dtype).reshape(shape(t, batch)) for key, t in tensors.items()}
-    return ConvolutionData(plans, arrays, _values(plans, numbers, batch, RATIONALS), dtype)
+    return LayerData(plans, arrays, _values(plans, numbers, batch, RATIONALS), dtype)
 
 
 def _values(plans: Plans, numbers: Mapping[str, list[int]], batch: int, kind: Numbers) -> dict[str, Evaluator]:

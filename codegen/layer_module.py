@@ -62,7 +62,7 @@ class Function:
     constants: tuple[tuple[str, int, int], ...]
 
 
-def convolution_source(
+def layer_source(
     applied: Applied,
     plans: Mapping[str, Plan],
     title: str,
