@@ -147,7 +147,7 @@ def check_cupy(
     *,
     dtype: str,
     tf32: bool = False,
-    subject: str = "a convolution",
+    subject: str = "a layer",
     proofs: Iterable[Row] = (),
 ) -> Certificate:
     """Execute the text of a convolution for CuPy exactly against its own stages.

@@ -1,8 +1,9 @@
 """What the text of a layer is executed on: elements of a prime field, or small integers in a real dtype.
 
 Forward, input_gradient, weight_gradient and bias_gradient have a plan each; what ``backward`` gives are the three
-gradients.  Every result of a layer with a weight is bilinear, so integers of at most B with K B^2 below the dtype's precision, K what the stages
-make of ones, are multiplied and added without rounding, in any order: BLAS has to give the very integers.
+gradients.  Every result of a layer with a weight is bilinear, so integers of at most B with K B^2 below the dtype's
+precision, K what the stages make of ones, are multiplied and added without rounding, in any order: BLAS has to give
+the very integers.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def layer_source(
         "grad_output": sizes(applied.y.box[1:]),
         **{key: sizes(t.box) for key, t in applied.parameters.items()},
     }
-    return template("convolution").render(
+    return template("layer").render(
         title=title, provenance=provenance, words=words(applied), bias="bias" in applied.parameters,
         weighted=is_weighted(applied), dense=isinstance(applied.layer, Linear), shapes=shapes, dtype=dtype,
         functions=functions,
