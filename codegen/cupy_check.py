@@ -58,7 +58,7 @@ def cut_short(module: ModuleType) -> ModuleType:
     own = module.share
 
     def share(blocks: int, terms: int, _: int, ahead: int) -> Any:
-        return own(blocks, terms, SHARE if terms >= 2 * SHARE else terms & -terms, ahead)
+        return own(blocks, terms, SHARE if terms >= 2 * SHARE else terms & -terms or SHARE, ahead)
 
     module.__dict__.update(BLOCKS=_Spread(), share=share)
     return module

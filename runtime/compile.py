@@ -96,15 +96,15 @@ def compile(  # noqa: A001, PLR0913 - the public name, as in torch.compile, and 
     shape = tuple(input_shape)
     output_shape = numeric_output_shape(layer, shape)
     on = choose(backend)
+    if not isinstance(layer, Conv) and (threads, processes) != (1, 1):
+        raise ValueError(
+            f"threads={threads}, processes={processes}: only a convolution is split, and this is "
+            f"{type(layer).__name__}; nearest legal: 1 and 1"
+        )
     parts = checked_parts(threads, processes, on)
     kind = dtype_name(dtype, on)
     asked, tiles = algorithm, None
     if not isinstance(layer, Conv):
-        if parts > 1:
-            raise ValueError(
-                f"threads={threads}, processes={processes}: only a convolution is split, and this is "
-                f"{type(layer).__name__}; nearest legal: 1 and 1"
-            )
         asked = "auto" if algorithm == "tuned" else algorithm  # there is no choice to measure
     elif on == "numpy":
         if parts > 1 and algorithm == "auto":

@@ -39,13 +39,13 @@ IN_FLOAT64 = [(tile, "float64", "float64") for tile in NUMBERS["float64"].fittin
 IN_FLOAT32 = [(tile, "float32", "float32") for tile in TILES]
 IN_FLOAT16 = [(tile, "float16", "float16") for tile in HALVES]
 IN_TF32 = [(tile, "float32", "tf32") for tile in TF32]
-GRADIENTS = [  # tiles for float64 are among those for float32, and TF32 has the tiles of float16
-    *IN_FLOAT32,
-    *IN_FLOAT16[::3],
-    *(pytest.param(*case, marks=pytest.mark.campaign) for k, case in enumerate(IN_FLOAT16) if k % 3),
-    *(pytest.param(*case, marks=pytest.mark.campaign) for case in (*IN_FLOAT64, *IN_TF32)),
+IN_GRADIENTS = [*IN_FLOAT32[::2], *IN_FLOAT16[::3]]  # of the others the gradients are for a campaign
+GRADIENTS = [
+    pytest.param(*case, marks=[] if case in IN_GRADIENTS else pytest.mark.campaign)
+    for case in (*IN_FLOAT32, *IN_FLOAT16, *IN_FLOAT64, *IN_TF32)
 ]
-FORWARD = [*IN_FLOAT64, *(case for k, case in enumerate(IN_FLOAT16) if k % 3), *IN_TF32]  # the others: in GRADIENTS
+# Tiles for float64 are among those for float32, and TF32 has the tiles of float16.
+FORWARD = [case for case in (*IN_FLOAT32, *IN_FLOAT16, *IN_FLOAT64[::3], *IN_TF32[::3]) if case not in IN_GRADIENTS]
 OF_EACH_KIND = [IN_FLOAT32[11], IN_FLOAT32[16], IN_FLOAT16[7]]
 
 

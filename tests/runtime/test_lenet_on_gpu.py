@@ -86,6 +86,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @needs_compiler
+@pytest.mark.campaign
 @pytest.mark.usefixtures("gpu", "small")
 def test_the_whole_command(tmp_path: Path) -> None:
     """One run, looked at from every side: it takes too long for a run a test."""
