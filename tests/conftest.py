@@ -28,7 +28,7 @@ settings.register_profile(
     derandomize=False,
     deadline=None,
     print_blob=True,
-    max_examples=200,
+    max_examples=300,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci")
