@@ -230,8 +230,8 @@ def test_an_error_of_nvrtc_is_told_with_its_line_and_the_formula_of_its_kernel(
     (head,) = (k for k, line in enumerate(lines) if line.startswith(f"// {stage}["))
     start = next(k for k, line in enumerate(lines) if k > head and "__global__" in line)
     number = next(k for k, line in enumerate(lines, 1) if k > start + 1 and "const int " in line)  # the first is 1
-    places = f"/tmp/cupy.cu({number}): error: expected an expression\n/tmp/cupy.cu({len(lines) + 9}): note: beyond"
-    failed = module.cupy.cuda.compiler.CompileException(f"{places}\n/tmp/cupy.cu({number}): error: again")
+    places = f"kernels.cu({number}): error: expected an expression\nkernels.cu({len(lines) + 9}): note: beyond"
+    failed = module.cupy.cuda.compiler.CompileException(f"{places}\nkernels.cu({number}): error: again")
 
     def fails(*_: object) -> None:
         raise failed

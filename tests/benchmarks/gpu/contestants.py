@@ -98,14 +98,21 @@ def builders(
     case: Case, given: Arguments, cupy: Any, load: Load, torch: Any, device: str, sets: int
 ) -> Iterator[tuple[str, Callable[[], Contestant]]]:
     """Everybody's name, and what makes the contestant."""
-    yield OURS, partial(ours, case, given, cupy, load, sets)
+    us = partial(ours, case, given, cupy, load, sets)
+    return everybody(us, partial(torchs, case, given, torch, device, sets), torch)
+
+
+def everybody(
+    us: Callable[[], Contestant], them: Callable[[str, Any], Contestant], torch: Any
+) -> Iterator[tuple[str, Callable[[], Contestant]]]:
+    """We, and where PyTorch is there it with either layout; ``them`` makes a contestant of a name and a layout."""
+    yield OURS, us
     if torch is not None:
-        layouts = {"torch": torch.contiguous_format, "torch channels_last": torch.channels_last}
-        for name, layout in layouts.items():
-            yield name, partial(torchs, name, layout, case, given, torch, device, sets)
+        yield "torch", partial(them, "torch", torch.contiguous_format)
+        yield "torch channels_last", partial(them, "torch channels_last", torch.channels_last)
 
 
-def torchs(name: str, layout: Any, case: Case, given: Arguments, torch: Any, device: str, sets: int) -> Contestant:
+def torchs(case: Case, given: Arguments, torch: Any, device: str, sets: int, name: str, layout: Any) -> Contestant:
     """PyTorch in one of its layouts."""
     allow_tf32(torch, allow=case.numbers == "tf32")
     kind = torch.float32 if case.numbers == "tf32" else getattr(torch, case.numbers)

@@ -19,7 +19,7 @@ import numpy as np
 import codegen
 from derive.layers import AvgPool2d, Layer, ReLU, Sigmoid
 from tests.benchmarks.gpu.cases import ITEMSIZES
-from tests.benchmarks.gpu.contestants import OURS, Array, Contestant, Load, numpy_dtype
+from tests.benchmarks.gpu.contestants import OURS, Array, Contestant, Load, everybody, numpy_dtype
 from tests.benchmarks.gpu.truth import Disagreement
 from tests.gpu.formats import STORING
 
@@ -80,11 +80,8 @@ def builders(
     case: Pass, given: Given, cupy: Any, load: Load, torch: Any, device: str, sets: int
 ) -> Iterator[tuple[str, Callable[[], Contestant]]]:
     """Everybody's name, and what makes the contestant."""
-    yield OURS, partial(ours, case, given, cupy, load, sets)
-    if torch is not None:
-        layouts = {"torch": torch.contiguous_format, "torch channels_last": torch.channels_last}
-        for name, layout in layouts.items():
-            yield name, partial(torchs, name, layout, case, given, torch, device, sets)
+    us = partial(ours, case, given, cupy, load, sets)
+    return everybody(us, partial(torchs, case, given, torch, device, sets), torch)
 
 
 def ours(case: Pass, given: Given, cupy: Any, load: Load, sets: int) -> Contestant:
@@ -103,7 +100,7 @@ def ours(case: Pass, given: Given, cupy: Any, load: Load, sets: int) -> Contesta
     return Contestant(OURS, call, lambda: cupy.asnumpy(call(0)).astype(np.float64))
 
 
-def torchs(name: str, layout: Any, case: Pass, given: Given, torch: Any, device: str, sets: int) -> Contestant:
+def torchs(case: Pass, given: Given, torch: Any, device: str, sets: int, name: str, layout: Any) -> Contestant:
     """PyTorch in one of its layouts."""
     kind = getattr(torch, case.numbers)
 
