@@ -97,7 +97,7 @@ def check(
     if "network" in emitted.plans:
         return check_network(emitted.source, emitted.plans["network"], subject=subject, proofs=rows, run=run)
     if "weight_gradient" not in emitted.plans:
-        trials = convolution_trials(emitted.plans)
+        trials = layer_trials(emitted.plans)
         return check_layer(
             emitted.source,
             emitted.plans,
@@ -185,7 +185,7 @@ def check_bilinear(
         plan.check()
     kind = keyed(int(digest(source)[:12], 16))
     text = Text(source, run, kind.ratio, frozenset(bands))
-    trials = convolution_trials(plans)
+    trials = layer_trials(plans)
     for k, trial in enumerate(trials):
         draw = partial(layer_data.draw, plans, kind, trial.batch)
         lucky(partial(_run_trial, text, trial, draw), f"{digest(source)} trial {k}")
@@ -198,11 +198,11 @@ def check_bilinear(
             _small_integers(real, plans, name, dtype, exact, f"{seed} integers {k}")
         for k in range(0 if exact else ROUNDED):
             _within_bound(real, plans, name, dtype, own, f"{seed} rounded {k}")
-    rows = [_executed_convolution(trials), *_in_dtype(dtype, known), _arrays(trials)]
+    rows = [_executed_bilinear(trials), *_in_dtype(dtype, known), _arrays(trials)]
     return certificate(subject, source, [*proofs, *rows])
 
 
-def convolution_trials(plans: Plans) -> tuple[Trial, ...]:
+def layer_trials(plans: Plans) -> tuple[Trial, ...]:
     """Every result twice on one workspace with uneven blocks, without a workspace, and ``backward``, if there is one.
 
     A result with a batch is the second time put in a given array, channels last in memory where the text keeps that.
@@ -350,7 +350,7 @@ def _executed_network(plan: Plan, trials: Sequence[Trial]) -> Row:
     )
 
 
-def _executed_convolution(trials: Sequence[Trial]) -> Row:
+def _executed_bilinear(trials: Sequence[Trial]) -> Row:
     listed = "; ".join(trial.text() for trial in trials)
     return Row(
         "The printed text computes its stages: the output and every gradient are, number for number, what the "
